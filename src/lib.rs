@@ -1,0 +1,7 @@
+//! farlink: you name a robot, you get a gRPC channel to it, wherever it is.
+
+#![cfg_attr(not(test), deny(clippy::unwrap_used))]
+
+pub mod peer;
+pub mod proto;
+pub mod wire;
