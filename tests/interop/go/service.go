@@ -72,18 +72,28 @@ func (s *echoServer) sleep(ctx context.Context, pause time.Duration) error {
 }
 
 func answerMetadata(ctx context.Context) (string, error) {
-	if err := grpc.SetHeader(ctx, metadata.Pairs("x-echo", "a", "x-echo", "b")); err != nil {
+	if err := grpc.SetHeader(ctx, answerHeader()); err != nil {
 		return "", err
 	}
-	if err := grpc.SetTrailer(ctx, metadata.Pairs("x-trailer", "t")); err != nil {
+	if err := grpc.SetTrailer(ctx, answerTrailer()); err != nil {
 		return "", err
 	}
 	return strings.Join(metadata.ValueFromIncomingContext(ctx, "x-ask"), ","), nil
 }
 
+func answerHeader() metadata.MD { return metadata.Pairs("x-echo", "a", "x-echo", "b") }
+
+func answerTrailer() metadata.MD { return metadata.Pairs("x-trailer", "t") }
+
 func (s *echoServer) EchoMultiple(
 	req *echopb.EchoMultipleRequest, stream echopb.EchoService_EchoMultipleServer,
 ) error {
+	if req.GetMessage() == "meta" {
+		if err := stream.SetHeader(answerHeader()); err != nil {
+			return err
+		}
+		stream.SetTrailer(answerTrailer())
+	}
 	for _, char := range req.GetMessage() {
 		if err := stream.Send(&echopb.EchoMultipleResponse{Message: string(char)}); err != nil {
 			return err

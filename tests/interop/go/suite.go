@@ -45,6 +45,7 @@ var suite = []check{
 	{"error_within_bidi", checkErrorWithinBidi},
 	{"unimplemented", checkUnimplemented},
 	{"metadata", checkMetadata},
+	{"stream_metadata", checkStreamMetadata},
 	{"response_1mib", checkResponse1MiB},
 	{"echo_1mib", checkEcho1MiB},
 	{"echo_5mib", checkEcho5MiB},
@@ -100,12 +101,16 @@ func checkEmptyServerStream(ctx context.Context, client robot) error {
 	return equal(got, nil)
 }
 
-// multiple collects a server stream; the error is nil when it ended well.
 func multiple(ctx context.Context, client robot, message string) ([]string, error) {
 	stream, err := client.EchoMultiple(ctx, &echopb.EchoMultipleRequest{Message: message})
 	if err != nil {
 		return nil, err
 	}
+	return collect(stream)
+}
+
+// collect reads a server stream to its end; the error is nil when that was a good one.
+func collect(stream echopb.EchoService_EchoMultipleClient) ([]string, error) {
 	var got []string
 	for {
 		response, err := stream.Recv()
@@ -203,18 +208,37 @@ func checkUnimplemented(ctx context.Context, client robot) error {
 	return expectCode(err, codes.Unimplemented)
 }
 
+// No trailer here: goutils' unary calls return with the message and do not wait for it.
 func checkMetadata(ctx context.Context, client robot) error {
 	ctx = metadata.AppendToOutgoingContext(ctx, "x-ask", "one", "x-ask", "two")
-	var header, trailer metadata.MD
-	response, err := client.Echo(ctx, &echopb.EchoRequest{Message: "meta"},
-		grpc.Header(&header), grpc.Trailer(&trailer))
+	var header metadata.MD
+	response, err := client.Echo(ctx, &echopb.EchoRequest{Message: "meta"}, grpc.Header(&header))
 	if err != nil {
 		return err
 	}
 	return errors.Join(
 		equal([]string{response.GetMessage()}, []string{"one,two"}),
 		equal(header.Get("x-echo"), []string{"a", "b"}),
-		equal(trailer.Get("x-trailer"), []string{"t"}),
+	)
+}
+
+func checkStreamMetadata(ctx context.Context, client robot) error {
+	stream, err := client.EchoMultiple(ctx, &echopb.EchoMultipleRequest{Message: "meta"})
+	if err != nil {
+		return err
+	}
+	header, err := stream.Header()
+	if err != nil {
+		return err
+	}
+	got, err := collect(stream)
+	if err != nil {
+		return err
+	}
+	return errors.Join(
+		equal(got, []string{"m", "e", "t", "a"}),
+		equal(header.Get("x-echo"), []string{"a", "b"}),
+		equal(stream.Trailer().Get("x-trailer"), []string{"t"}),
 	)
 }
 
