@@ -39,7 +39,7 @@ pub use crate::wire::sdp::{Candidate, Description, DescriptionKind};
 
 /// The largest message a data channel carries, in bytes. The wire's hard limit: Go peers read into a
 /// buffer of this size (goutils `rpc/wrtc_base_channel.go`).
-pub const MAX_CHANNEL_MESSAGE: usize = 65_535;
+pub const MAX_CHANNEL_MESSAGE: usize = crate::wire::frame::MAX_FRAME;
 
 /// A WebRTC implementation. Object safe, shared by all dials and answers of a process.
 pub trait Stack: fmt::Debug + Send + Sync + 'static {

@@ -14,4 +14,10 @@
 //! Nothing that a peer sends panics, and nothing it sends makes a value here grow beyond the limit that was
 //! given to it.
 
+pub mod frame;
+pub mod message;
+pub mod metadata;
 pub mod sdp;
+pub mod status;
+pub mod stream;
+pub mod timeout;
