@@ -6,7 +6,8 @@
 //! # Invariant
 //! A transport that is lost fails every call in flight at once with UNAVAILABLE, and every later call too.
 
-//pub mod direct;
+mod deadline;
+pub mod direct;
 mod error;
 mod link;
 pub mod webrtc;

@@ -7,12 +7,10 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use futures_util::future::Either;
 use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body::Frame;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::AbortHandle;
-use tokio::time::{Instant, Sleep, sleep_until};
 use tonic::Status;
 use tonic::body::Body;
 
@@ -32,7 +30,6 @@ pub(super) async fn run(
 ) -> Result<Response<Body>, Status> {
     let (parts, body) = request.into_parts();
     let left = timeout::from_headers(&parts.headers);
-    let deadline = left.map(|left| Instant::now() + left);
     let metadata =
         metadata::encode(&parts.headers).map_err(|error| Status::invalid_argument(error.to_string()))?;
     let method = parts.uri.path();
@@ -45,13 +42,8 @@ pub(super) async fn run(
     guard.handle.table().outbox.push_head(stream, head);
     guard.upload = upload(&guard, body, is_urgent);
 
-    let mut expiry = deadline.map(|deadline| Box::pin(sleep_until(deadline)));
-    let head = match within(&mut expiry, poll_fn(|cx| guard.inbox.poll_head(cx))).await {
-        None => return Err(deadline_exceeded()),
-        Some(head) => head,
-    };
-    match head {
-        Ok(headers) => Ok(response(headers, Body::new(ResponseBody { guard, expiry, ended: false }))),
+    match poll_fn(|cx| guard.inbox.poll_head(cx)).await {
+        Ok(headers) => Ok(response(headers, Body::new(ResponseBody { guard, ended: false }))),
         Err(End::Trailers { status, metadata }) => Ok(response(trailers(&status, metadata), Body::empty())),
         Err(End::Failed(status)) => Err(status),
         Err(End::HalfClose) => Err(Status::internal("a response cannot half-close")),
@@ -99,7 +91,6 @@ impl Drop for Guard {
 /// The response's messages and trailers, as an HTTP body.
 struct ResponseBody {
     guard: Guard,
-    expiry: Option<Pin<Box<Sleep>>>,
     ended: bool,
 }
 
@@ -120,22 +111,14 @@ impl http_body::Body for ResponseBody {
         if self.ended {
             return Poll::Ready(None);
         }
-        if let Poll::Ready(item) = self.guard.inbox.poll_item(cx) {
-            self.ended = matches!(item, Item::End(_));
-            return Poll::Ready(Some(match item {
-                Item::Message(message) => Ok(Frame::data(message)),
-                Item::End(End::Trailers { status, metadata }) => {
-                    Ok(Frame::trailers(trailers(&status, metadata)))
-                }
-                Item::End(End::Failed(status)) => Err(status),
-                Item::End(End::HalfClose) => Err(Status::internal("a response cannot half-close")),
-            }));
-        }
-        let Some(expiry) = &mut self.expiry else { return Poll::Pending };
-        ready!(expiry.as_mut().poll(cx));
-        self.ended = true;
-        self.guard.handle.table().cancel(self.guard.stream);
-        Poll::Ready(Some(Err(deadline_exceeded())))
+        let item = ready!(self.guard.inbox.poll_item(cx));
+        self.ended = matches!(item, Item::End(_));
+        Poll::Ready(Some(match item {
+            Item::Message(message) => Ok(Frame::data(message)),
+            Item::End(End::Trailers { status, metadata }) => Ok(Frame::trailers(trailers(&status, metadata))),
+            Item::End(End::Failed(status)) => Err(status),
+            Item::End(End::HalfClose) => Err(Status::internal("a response cannot half-close")),
+        }))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -153,17 +136,4 @@ fn response(headers: HeaderMap, body: Body) -> Response<Body> {
 fn trailers(status: &Status, mut metadata: HeaderMap) -> HeaderMap {
     status::to_headers(status, &mut metadata);
     metadata
-}
-
-fn deadline_exceeded() -> Status {
-    Status::deadline_exceeded("the call's deadline passed before the robot answered")
-}
-
-/// The future's result, or `None` when the time is up first.
-async fn within<F: Future>(expiry: &mut Option<Pin<Box<Sleep>>>, future: F) -> Option<F::Output> {
-    let Some(expiry) = expiry else { return Some(future.await) };
-    match futures_util::future::select(std::pin::pin!(future), expiry).await {
-        Either::Left((output, _)) => Some(output),
-        Either::Right(_) => None,
-    }
 }

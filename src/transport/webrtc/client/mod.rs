@@ -30,8 +30,8 @@ use super::limits::Limits;
 use super::outbox::Outbox;
 use crate::peer::{Peer, PeerConnection};
 use crate::transport::link::Link;
-use crate::transport::{CloseReason, LinkWatch, Stats, Transport, TransportError, TransportKind};
-use crate::wire::frame;
+use crate::transport::{CloseReason, LinkWatch, Stats, Transport, TransportError, TransportKind, deadline};
+use crate::wire::{frame, timeout};
 
 /// gRPC over the data channel of a connected peer. Clones share the connection; it closes when the last
 /// clone and the last open call are dropped, or by [`close`](Transport::close).
@@ -97,7 +97,11 @@ impl Service<Request<Body>> for WebRtcTransport {
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let permit = self.permit.take();
         let handle = self.handle.clone();
-        Box::pin(async move { call::run(handle, request, permit).await.map_err(TransportError::from) })
+        let left = timeout::from_headers(request.headers());
+        Box::pin(async move {
+            let call = call::run(handle, request, permit);
+            deadline::enforce(left, call).await.map_err(TransportError::from)
+        })
     }
 }
 
