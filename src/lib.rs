@@ -2,6 +2,8 @@
 
 #![cfg_attr(not(test), deny(clippy::unwrap_used))]
 
+pub mod address;
+pub mod auth;
 pub mod peer;
 pub mod proto;
 pub mod transport;
