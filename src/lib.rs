@@ -4,4 +4,5 @@
 
 pub mod peer;
 pub mod proto;
+pub mod signaling;
 pub mod wire;
