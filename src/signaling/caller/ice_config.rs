@@ -10,7 +10,7 @@ use crate::proto::webrtc::OptionalWebRtcConfigRequest;
 use crate::signaling::{RPC_HOST, SignalingClient, host_value};
 
 /// The most ICE servers that are taken from signaling.
-pub(crate) const MAX_ICE_SERVERS: usize = 32;
+const MAX_ICE_SERVERS: usize = 32;
 
 /// What signaling hands out for a host.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -17,6 +17,7 @@ use tokio::time::Instant;
 
 pub use self::driver::call;
 pub use self::error::{CallError, CallErrorKind, CallStage, CallViolation};
+pub(crate) use self::ice_config::usable_servers;
 pub use self::ice_config::{IceConfig, ice_config};
 
 /// What a call needs to know.
