@@ -88,7 +88,7 @@ pub(super) struct Machine {
     send_offer_by: Option<Instant>,
     found_any: bool,
     gathered: bool,
-    named: bool,
+    uuid: Option<String>,
     local: VecDeque<Candidate>,
     local_seen: usize,
     remote_seen: usize,
@@ -107,7 +107,7 @@ impl Machine {
             send_offer_by: None,
             found_any: false,
             gathered: false,
-            named: false,
+            uuid: None,
             local: VecDeque::new(),
             local_seen: 0,
             remote_seen: 0,
@@ -167,7 +167,7 @@ impl Machine {
                 self.send_offer(now, out);
             }
             Input::Response(response) => self.respond(response, out)?,
-            Input::StreamEnded if !self.named => {
+            Input::StreamEnded if self.uuid.is_none() => {
                 return Err(CallErrorKind::Protocol(CallViolation::EndedBeforeAnswer));
             }
             // The answerer has no more to say. The channel may still open.
@@ -214,15 +214,15 @@ impl Machine {
 
     fn respond(&mut self, response: CallResponse, out: &mut Vec<Output>) -> Result<(), CallErrorKind> {
         match response.stage {
-            Some(call_response::Stage::Init(_)) if self.named => {
+            Some(call_response::Stage::Init(_)) if self.uuid.is_some() => {
                 Err(CallErrorKind::Protocol(CallViolation::SecondInit))
             }
             Some(call_response::Stage::Init(init)) => {
+                // The name comes first: whatever goes wrong from here on, the answerer can be told.
+                self.uuid = Some(response.uuid.clone());
+                out.push(Output::Named(response.uuid));
                 let answer = Description::decode(&init.sdp)
                     .map_err(|cause| CallErrorKind::Protocol(CallViolation::Description(cause)))?;
-                // The name comes first: whatever goes wrong from here on, the answerer can be told.
-                self.named = true;
-                out.push(Output::Named(response.uuid));
                 if answer.kind != DescriptionKind::Answer {
                     return Err(CallErrorKind::Protocol(CallViolation::NotAnAnswer));
                 }
@@ -230,8 +230,11 @@ impl Machine {
                 self.send_candidates(out);
                 Ok(())
             }
-            Some(call_response::Stage::Update(_)) if !self.named => {
+            Some(call_response::Stage::Update(_)) if self.uuid.is_none() => {
                 Err(CallErrorKind::Protocol(CallViolation::UpdateBeforeInit))
+            }
+            Some(_) if self.uuid.as_ref() != Some(&response.uuid) => {
+                Err(CallErrorKind::Protocol(CallViolation::WrongUuid))
             }
             // Used without trickle too: the cloud's queue forgets the flag and robots trickle anyway.
             Some(call_response::Stage::Update(update)) => {
@@ -256,7 +259,7 @@ impl Machine {
         let lost = status.code() == Code::Unavailable;
         match CallErrorKind::from_status(status) {
             // With the answer in hand, losing signaling is no reason to lose the robot.
-            CallErrorKind::Status(status) if lost && self.named => {
+            CallErrorKind::Status(status) if lost && self.uuid.is_some() => {
                 tracing::debug!(%status, "signaling was lost after the answer");
                 Ok(())
             }
@@ -287,7 +290,7 @@ impl Machine {
     }
 
     fn send_candidates(&mut self, out: &mut Vec<Output>) {
-        while self.named && self.in_flight < IN_FLIGHT {
+        while self.uuid.is_some() && self.in_flight < IN_FLIGHT {
             let Some(candidate) = self.local.pop_front() else { return };
             self.in_flight += 1;
             out.push(Output::SendCandidate(candidate));
