@@ -6,5 +6,6 @@ pub mod address;
 pub mod auth;
 pub mod peer;
 pub mod proto;
+pub mod signaling;
 pub mod transport;
 pub mod wire;

@@ -100,11 +100,35 @@ pub enum ConnectError {
     Http(#[source] Arc<hyper::Error>),
 }
 
-/// The addresses of a name.
-///
-/// # Errors
-/// [`ConnectError::Resolve`] when there is none.
-pub async fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>, ConnectError> {
+impl Endpoint {
+    /// Finds the addresses of its name. Cancel safe; has no deadline of its own.
+    ///
+    /// # Errors
+    /// [`ConnectError::Resolve`] when there is none.
+    pub async fn resolve(self) -> Result<Resolved, ConnectError> {
+        let addresses = match &self {
+            Self::Tcp { host, port } => addresses(host, *port).await?,
+            Self::Unix(_) => Vec::new(),
+        };
+        Ok(Resolved { endpoint: self, addresses })
+    }
+}
+
+/// An endpoint with its addresses.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Resolved {
+    pub(super) endpoint: Endpoint,
+    addresses: Vec<SocketAddr>,
+}
+
+impl Resolved {
+    /// Whether it is on this machine.
+    pub fn is_local(&self) -> bool {
+        self.addresses.iter().all(|address| address.ip().is_loopback())
+    }
+}
+
+async fn addresses(host: &str, port: u16) -> Result<Vec<SocketAddr>, ConnectError> {
     if let Ok(address) = host.parse::<IpAddr>() {
         return Ok(vec![SocketAddr::new(address, port)]);
     }
@@ -121,16 +145,16 @@ pub(super) trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 
 /// Opens the byte stream that HTTP/2 runs on.
-pub(super) async fn open(endpoint: &Endpoint, security: &Security) -> Result<Box<dyn Io>, ConnectError> {
+pub(super) async fn open(target: &Resolved, security: &Security) -> Result<Box<dyn Io>, ConnectError> {
+    let Resolved { endpoint, addresses } = target;
     match endpoint {
         Endpoint::Unix(path) => {
             let failed =
                 |source| ConnectError::Connect { address: endpoint.to_string(), source: Arc::new(source) };
             Ok(Box::new(tokio::net::UnixStream::connect(path).await.map_err(failed)?))
         }
-        Endpoint::Tcp { host, port } => {
-            let addresses = resolve(host, *port).await?;
-            let stream = race(&addresses).await?;
+        Endpoint::Tcp { .. } => {
+            let stream = race(addresses).await?;
             // Small messages are the rule: never wait for more to send.
             let _ = stream.set_nodelay(true);
             match security {

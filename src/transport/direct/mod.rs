@@ -32,7 +32,7 @@ use tonic::Status;
 use tonic::body::Body;
 use tower_service::Service;
 
-pub use self::connect::{ConnectError, Endpoint, resolve};
+pub use self::connect::{ConnectError, Endpoint, Resolved};
 pub use self::tls::{Roots, RootsError, Security, TlsConfig};
 use super::link::Link;
 use super::{CloseReason, LinkWatch, Stats, Transport, TransportError, TransportKind, deadline};
@@ -65,8 +65,8 @@ impl DirectTransport {
     ///
     /// # Errors
     /// [`ConnectError`] says how far it came.
-    pub async fn connect(endpoint: &Endpoint, security: &Security) -> Result<Self, ConnectError> {
-        let stream = connect::open(endpoint, security).await?;
+    pub async fn connect(target: &Resolved, security: &Security) -> Result<Self, ConnectError> {
+        let stream = connect::open(target, security).await?;
         let (sender, connection) = http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
             .keep_alive_interval(KEEPALIVE)
@@ -88,7 +88,7 @@ impl DirectTransport {
         let shared = Shared {
             link,
             driver: driver.abort_handle(),
-            authority: endpoint.authority(),
+            authority: target.endpoint.authority(),
             scheme,
             open: AtomicUsize::new(0),
             opened: AtomicU64::new(0),
