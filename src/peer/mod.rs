@@ -49,6 +49,18 @@ pub trait Stack: fmt::Debug + Send + Sync + 'static {
     fn open(&self, config: PeerConfig) -> BoxFuture<'static, Result<Peer, PeerError>>;
 }
 
+/// The stack that this build of farlink comes with, made once and shared by all who name none: with the
+/// feature `webrtc`, the `webrtc` crate.
+pub fn default_stack() -> Option<Arc<dyn Stack>> {
+    #[cfg(feature = "webrtc")]
+    {
+        static DEFAULT: std::sync::OnceLock<Arc<webrtc_rs::WebRtcRs>> = std::sync::OnceLock::new();
+        Some(Arc::clone(DEFAULT.get_or_init(Arc::default)) as _)
+    }
+    #[cfg(not(feature = "webrtc"))]
+    None
+}
+
 /// What a peer connection needs to know before it starts.
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
