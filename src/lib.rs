@@ -4,6 +4,7 @@
 
 pub mod address;
 pub mod auth;
+pub mod dial;
 pub mod peer;
 pub mod proto;
 pub mod signaling;

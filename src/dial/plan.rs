@@ -87,9 +87,7 @@ impl Plan {
 
         let tls = Lazy::new(options);
         let direct = match &address {
-            Address::Unix(path) => {
-                Server::plaintext(Endpoint::Unix(path.clone()))
-            }
+            Address::Unix(path) => Server::plaintext(Endpoint::Unix(path.clone())),
             Address::Host(host) => server(host, options.insecure, options, &tls)?,
         };
         let webrtc = match (options.disable_webrtc, address.as_host()) {
@@ -107,10 +105,10 @@ impl Plan {
         };
         let entity = options.auth_entity.clone();
         let own_name = || address.as_host().map_or_else(|| address.to_string(), |host| host.host.clone());
-        let identity = options.credentials.clone().map(|credentials| Identity {
-            credentials,
-            entity: entity.unwrap_or_else(own_name),
-        });
+        let identity = options
+            .credentials
+            .clone()
+            .map(|credentials| Identity { credentials, entity: entity.unwrap_or_else(own_name) });
         Ok(Self {
             name: address.to_string(),
             timeout: options.timeout,
@@ -157,9 +155,12 @@ fn turn_filter(options: &DialOptions) -> Result<TurnFilter, ConfigError> {
     }
     let mut filter = TurnFilter::default();
     filter.no_relays = options.force_p2p;
-    filter.only = options.turn_uri.as_deref().map(str::parse::<IceUrl>).transpose().map_err(ConfigError::TurnUri)?;
+    filter.only =
+        options.turn_uri.as_deref().map(str::parse::<IceUrl>).transpose().map_err(ConfigError::TurnUri)?;
     if filter.only.as_ref().is_some_and(|url| !url.scheme.is_turn()) {
-        return Err(ConfigError::Conflict("turn_uri must be the URI of a TURN server: turn:... or turns:..."));
+        return Err(ConfigError::Conflict(
+            "turn_uri must be the URI of a TURN server: turn:... or turns:...",
+        ));
     }
     Ok(filter)
 }
@@ -176,7 +177,12 @@ fn check_scheme(address: &Address, insecure: bool) -> Result<(), ConfigError> {
     }
 }
 
-fn server(host: &HostPort, insecure: bool, options: &DialOptions, tls: &Lazy<'_>) -> Result<Server, ConfigError> {
+fn server(
+    host: &HostPort,
+    insecure: bool,
+    options: &DialOptions,
+    tls: &Lazy<'_>,
+) -> Result<Server, ConfigError> {
     let port = host.port.unwrap_or(if insecure { 80 } else { 443 });
     let endpoint = Endpoint::Tcp { host: host.host.clone(), port };
     if insecure {
