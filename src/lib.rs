@@ -4,4 +4,6 @@
 
 pub mod peer;
 pub mod proto;
+pub mod server;
+pub mod signaling;
 pub mod wire;
