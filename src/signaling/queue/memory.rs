@@ -3,6 +3,9 @@
 //! Floor 3. The lock is held for a step of the rules and never across an await. The task runs only while
 //! there is something to wait for, so that an idle queue costs nothing.
 
+#[cfg(test)]
+mod tests;
+
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::Poll;
