@@ -7,6 +7,7 @@ pub mod auth;
 pub mod dial;
 pub mod peer;
 pub mod proto;
+pub mod server;
 pub mod signaling;
 pub mod transport;
 pub mod wire;

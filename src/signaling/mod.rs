@@ -1,6 +1,7 @@
 //! How caller and answerer find each other: one offer, one answer, and candidates both ways.
 //!
-//! Floor 3. Above sit `dial` and `server`, which decide whom to call and what to do with the open channel;
+//! Floor 3. [`caller`] and [`answerer`] are the two roles; [`service`] and [`queue`] are what runs between
+//! them, in the signaling server and on the robot's own listener. Above sit `dial` and `server`, which decide whom to call and what to do with the open channel;
 //! below sits [`peer`](crate::peer), which makes descriptions and takes them. Signaling itself is an
 //! ordinary gRPC service, so both roles speak through a [`SignalingClient`] and do not care whether it
 //! goes over TLS to a cloud, over loopback, or into a service in this process.
@@ -12,12 +13,14 @@
 //!
 //! # Invariant
 //! The rules are in machines without clock, network or tasks (`caller::machine`, `answerer::machine`,
-//! `answerer::pool`); the drivers around them only carry inputs and outputs.
+//! `answerer::pool`, `queue::rules`); the drivers around them only carry inputs and outputs.
 //!
 //! Contract: goutils `rpc/wrtc_client.go`, `rpc/wrtc_signaling_answerer.go`, `rpc/wrtc_signaling_server.go`.
 
 pub mod answerer;
 pub mod caller;
+pub mod queue;
+pub mod service;
 
 use std::error::Error;
 
