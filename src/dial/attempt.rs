@@ -71,12 +71,17 @@ impl Attempt {
 
     /// The report of an attempt that is over.
     pub(super) fn finish(mut self, cause: Option<Cause>) -> AttemptReport {
-        let stage = self.entered.map_or(Stage::Resolve, |(stage, _)| stage);
+        let failure = cause.map(|cause| self.fail(cause));
         self.leave();
         let elapsed = self.began.elapsed();
         let Self { transport, server, stages, downgraded, .. } = self;
-        let failure = cause.map(|cause| Failure { transport, stage, elapsed, cause });
         AttemptReport { transport, server, stages, elapsed, downgraded, failure }
+    }
+
+    /// How it failed, in the stage that it stands in.
+    pub(super) fn fail(&self, cause: Cause) -> Failure {
+        let stage = self.entered.map_or(Stage::Resolve, |(stage, _)| stage);
+        Failure { transport: self.transport, stage, elapsed: self.began.elapsed(), cause }
     }
 
     fn leave(&mut self) {

@@ -19,6 +19,7 @@ mod error;
 mod options;
 mod plan;
 mod report;
+mod signaling;
 mod webrtc;
 
 use std::time::Duration;
@@ -32,6 +33,7 @@ use self::plan::{Plan, WebRtcPlan};
 pub use self::error::{Cause, ConfigError, DialError, Failure};
 pub use self::options::{DialOptions, Fallback};
 pub use self::report::{AttemptReport, DialReport, Stage, StageReport};
+pub(crate) use self::signaling::SignalingServer;
 use crate::auth::Authorized;
 use crate::transport::TransportKind;
 use crate::transport::direct::DirectTransport;

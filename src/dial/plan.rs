@@ -96,7 +96,7 @@ impl Plan {
                 signaling: signaling_server(host, signaling, options, &tls)?,
                 stack: stack(options)?,
                 ice_servers: options.ice_servers.clone(),
-                default_ice_servers: DEFAULT_STUN.iter().filter_map(|url| IceServer::new(url).ok()).collect(),
+                default_ice_servers: default_ice_servers(),
                 filter,
                 relay_only: options.force_relay,
                 trickle: options.trickle,
@@ -124,6 +124,28 @@ impl Server {
     fn plaintext(endpoint: Endpoint) -> Self {
         Self { endpoint, security: Security::Plaintext, downgrade: Downgrade::Never }
     }
+}
+
+/// A signaling server that a robot answers through, from the same options as a dial.
+pub(super) fn named_server(
+    address: &str,
+    options: &DialOptions,
+    own_name: &str,
+) -> Result<(Server, Option<Identity>), ConfigError> {
+    let address: Address = address.parse().map_err(ConfigError::SignalingAddress)?;
+    let tls = Lazy::new(options);
+    let host = HostPort { host: own_name.to_owned(), port: None, secure: None };
+    let server = signaling_server(&host, Some(address), options, &tls)?;
+    let identity = options.credentials.clone().map(|credentials| Identity {
+        credentials,
+        entity: options.auth_entity.clone().unwrap_or_else(|| own_name.to_owned()),
+    });
+    Ok((server, identity))
+}
+
+/// The STUN servers that are used when a user names none.
+pub(super) fn default_ice_servers() -> Vec<IceServer> {
+    DEFAULT_STUN.iter().filter_map(|url| IceServer::new(url).ok()).collect()
 }
 
 /// TLS, made when it is first needed: a plaintext dial must not fail for want of certificates.

@@ -66,6 +66,12 @@ pub struct StageReport {
     pub elapsed: Duration,
 }
 
+impl StageReport {
+    pub(crate) fn new(stage: Stage, elapsed: Duration) -> Self {
+        Self { stage, elapsed }
+    }
+}
+
 /// One way to the robot that was tried.
 #[derive(Debug, Clone, Serialize)]
 #[non_exhaustive]

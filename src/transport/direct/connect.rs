@@ -36,6 +36,16 @@ pub enum Endpoint {
 }
 
 impl Endpoint {
+    /// Whether its name alone says that it is on this machine.
+    pub fn is_local(&self) -> bool {
+        match self {
+            Self::Tcp { host, .. } => {
+                host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+            }
+            Self::Unix(_) => true,
+        }
+    }
+
     /// What goes into `:authority`.
     pub(super) fn authority(&self) -> Authority {
         let text = match self {
