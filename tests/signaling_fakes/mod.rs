@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use farlink::peer::{
-    Candidate, ChannelClosed, DataChannel, Description, Peer, PeerConfig, PeerConnection, PeerError, PeerState,
-    PeerStats, Phase, Stack,
+    Candidate, ChannelClosed, DataChannel, Description, Peer, PeerConfig, PeerConnection, PeerError,
+    PeerState, PeerStats, Phase, Stack,
 };
 use farlink::proto::google_rpc;
 use farlink::proto::webrtc::call_update_request::Update;
@@ -72,7 +72,9 @@ pub(crate) struct IncomingAnswer {
 
 impl IncomingAnswer {
     pub(crate) fn send(&self, uuid: &str, stage: answer_request::Stage) {
-        self.requests.send(Ok(AnswerRequest { uuid: uuid.into(), stage: Some(stage) })).expect("answerer listens");
+        self.requests
+            .send(Ok(AnswerRequest { uuid: uuid.into(), stage: Some(stage) }))
+            .expect("answerer listens");
     }
 
     pub(crate) fn offer(&self, uuid: &str) {

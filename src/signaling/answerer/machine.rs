@@ -210,9 +210,10 @@ impl Machine {
                 out.push(Output::Open(servers));
                 Ok(())
             }
-            (None, _) => {
-                Err(Stopped { ending: Ending::Violation, ..Stopped::failed(Code::InvalidArgument, "expected init") })
-            }
+            (None, _) => Err(Stopped {
+                ending: Ending::Violation,
+                ..Stopped::failed(Code::InvalidArgument, "expected init")
+            }),
             // goutils ignores it without a look at its uuid.
             (Some(_), answer_request::Stage::Init(_)) => Ok(()),
             (Some(call), _) if call.uuid != request.uuid => {

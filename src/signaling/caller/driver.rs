@@ -134,9 +134,9 @@ impl Driver {
             Output::Call { offer, disable_trickle } => self.line.open(offer, disable_trickle),
             Output::Named(uuid) => self.line.name(uuid),
             Output::SendCandidate(candidate) => self.line.send(candidate),
-            Output::SetAnswer(answer) => self.work.push(Box::pin(async move {
-                Some(Input::AnswerTaken(connection.set_answer(answer).await))
-            })),
+            Output::SetAnswer(answer) => self
+                .work
+                .push(Box::pin(async move { Some(Input::AnswerTaken(connection.set_answer(answer).await)) })),
             Output::AddCandidate(candidate) => self.work.push(Box::pin(async move {
                 if let Err(error) = connection.add_remote_candidate(candidate).await {
                     tracing::debug!(%error, "candidate of the answerer ignored");

@@ -170,11 +170,7 @@ fn a_second_init_and_done_and_heartbeats_change_nothing() {
     assert!(machine.step(done, now).is_empty());
     assert_eq!(words(&machine.step(heartbeat(), now)), ["Heartbeats"]);
     assert!(machine.step(heartbeat(), now).is_empty());
-    assert!(
-        machine
-            .step(Input::Request(AnswerRequest::default(), SystemTime::now()), now)
-            .is_empty()
-    );
+    assert!(machine.step(Input::Request(AnswerRequest::default(), SystemTime::now()), now).is_empty());
 }
 
 #[test]

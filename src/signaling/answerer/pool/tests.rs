@@ -71,7 +71,8 @@ fn a_stream_that_lived_long_and_ended_as_streams_do_is_reopened_with_little_dela
 
 #[test]
 fn streams_that_end_at_once_are_opened_ever_more_slowly() {
-    for ending in [Ending::Benign, Ending::Refused("no".into()), Ending::Lost("no".into()), Ending::Violation] {
+    for ending in [Ending::Benign, Ending::Refused("no".into()), Ending::Lost("no".into()), Ending::Violation]
+    {
         let (mut pool, start) = online();
         let (mut now, mut opens) = (start, 2);
         pool.step(Input::Ended(1, ending.clone()), now);
