@@ -20,6 +20,7 @@
 
 mod ice;
 pub mod memory;
+mod session;
 #[cfg(feature = "webrtc")]
 pub mod webrtc_rs;
 
