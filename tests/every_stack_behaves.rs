@@ -10,10 +10,12 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use farlink::peer::memory::MemoryStack;
-use farlink::peer::{Candidate, CandidateKind, Description, MAX_CHANNEL_MESSAGE, PeerConfig, Phase, Role, Stack};
+use farlink::peer::{
+    Candidate, CandidateKind, Description, MAX_CHANNEL_MESSAGE, PeerConfig, Phase, Role, Stack,
+};
 use peers::{
-    connected, flush, gathered, negotiate, negotiate_at_once, open, opened, patiently, recv, send, send_below,
-    two, until, until_phase,
+    connected, flush, gathered, negotiate, negotiate_at_once, open, opened, patiently, recv, send,
+    send_below, two, until, until_phase,
 };
 
 fn memory() -> Arc<dyn Stack> {
@@ -427,7 +429,8 @@ async fn a_description_out_of_turn_is_an_error_that_harms_nothing(stack: Arc<dyn
 async fn garbage_descriptions_are_errors(stack: Arc<dyn Stack>) {
     let (mut caller, mut answerer) = two(&stack).await;
     caller.connection.create_offer().await.unwrap();
-    for sdp in ["", "v=0", "m=", "m=application 9 UDP/DTLS/SCTP webrtc-datachannel\r\n", "\u{0}\r\n=\r\na=:"] {
+    for sdp in ["", "v=0", "m=", "m=application 9 UDP/DTLS/SCTP webrtc-datachannel\r\n", "\u{0}\r\n=\r\na=:"]
+    {
         assert!(answerer.connection.accept_offer(Description::offer(sdp)).await.is_err());
         assert!(caller.connection.set_answer(Description::answer(sdp)).await.is_err());
     }

@@ -508,7 +508,6 @@ impl World {
             self.wake(id);
         }
     }
-
 }
 
 /// Stands in the ICE user name, before the number that finds the peer.
@@ -528,7 +527,9 @@ fn port_of(id: u64) -> u16 {
 fn port_in(candidate: &str) -> Option<u16> {
     let words: Vec<&str> = candidate.split_whitespace().collect();
     match words.as_slice() {
-        [_, _, protocol, _, _, port, "typ", _, ..] if protocol.eq_ignore_ascii_case("udp") => port.parse().ok(),
+        [_, _, protocol, _, _, port, "typ", _, ..] if protocol.eq_ignore_ascii_case("udp") => {
+            port.parse().ok()
+        }
         _ => None,
     }
 }

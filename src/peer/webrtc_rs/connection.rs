@@ -97,9 +97,8 @@ impl Connection {
         self.ice.gather(remote.data_section(), candidates)?;
         let found = self.ice.found();
         let sdp = session::answer(&local, &remote, setup, &found.candidates, found.complete);
-        let start = start.map(|start| {
-            start.send(Start { local, remote, dtls_client: setup == Setup::Active }).is_ok()
-        });
+        let start = start
+            .map(|start| start.send(Start { local, remote, dtls_client: setup == Setup::Active }).is_ok());
         if start != Some(true) {
             return Err(PeerError::because(CONTEXT, "the connection is closed"));
         }

@@ -248,7 +248,8 @@ impl Driver {
             association = association => association,
             () = gone.cancelled() => return Err("the peer closed while shaking hands".to_owned()),
         };
-        let association = Arc::new(association.map_err(|cause| format!("the SCTP handshake failed: {cause}"))?);
+        let association =
+            Arc::new(association.map_err(|cause| format!("the SCTP handshake failed: {cause}"))?);
         standing.parts().association = Some(Arc::clone(&association));
         streams(&association).await.map_err(|cause| format!("cannot open the channels: {cause}"))
     }

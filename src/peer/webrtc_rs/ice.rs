@@ -13,9 +13,7 @@ use webrtc::ice::state::ConnectionState;
 use webrtc::ice::url::{ProtoType, SchemeType, Url};
 
 use super::timing;
-use crate::peer::{
-    Candidate, CandidateKind, IceServer, PeerConfig, PeerError, Scheme, TransportProtocol,
-};
+use crate::peer::{Candidate, CandidateKind, IceServer, PeerConfig, PeerError, Scheme, TransportProtocol};
 
 pub(super) struct Ice {
     pub(super) agent: Arc<Agent>,

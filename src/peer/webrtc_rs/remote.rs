@@ -46,7 +46,12 @@ impl RemoteCandidates {
     }
 
     /// Takes a candidate. The empty one ends them, which changes nothing.
-    pub(super) fn add(self: &Arc<Self>, text: &str, agent: &Arc<Agent>, life: &Life) -> Result<(), PeerError> {
+    pub(super) fn add(
+        self: &Arc<Self>,
+        text: &str,
+        agent: &Arc<Agent>,
+        life: &Life,
+    ) -> Result<(), PeerError> {
         let text = text.trim();
         let text = text.strip_prefix("a=").unwrap_or(text);
         let text = text.strip_prefix("candidate:").unwrap_or(text);
