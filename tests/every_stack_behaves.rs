@@ -111,8 +111,9 @@ async fn both_sides_speak_first(stack: Arc<dyn Stack>) {
         send(&mut answerer.channel, number.to_be_bytes().to_vec()).await.unwrap();
     }
     for number in 0..100_u32 {
-        assert_eq!(*recv(&mut caller.channel).await.unwrap(), number.to_be_bytes());
-        assert_eq!(*recv(&mut answerer.channel).await.unwrap(), number.to_be_bytes());
+        let (one, other) = tokio::join!(recv(&mut caller.channel), recv(&mut answerer.channel));
+        assert_eq!(*one.unwrap(), number.to_be_bytes());
+        assert_eq!(*other.unwrap(), number.to_be_bytes());
     }
 }
 
@@ -144,20 +145,19 @@ async fn no_first_message_is_lost(stack: Arc<dyn Stack>) {
 }
 
 async fn messages_of_every_size_arrive_in_order_both_ways(stack: Arc<dyn Stack>) {
-    let (mut caller, mut answerer) = connected(&stack).await;
+    let (mut from, mut to) = connected(&stack).await;
     let sizes = [1, 2, 1_199, 1_200, 16 * 1024, 1, MAX_CHANNEL_MESSAGE - 1, MAX_CHANNEL_MESSAGE, 3];
-    for (from, to) in [(&mut caller, &mut answerer)] {
-        for _ in 0..2 {
-            for (mark, size) in sizes.into_iter().enumerate() {
-                send(&mut from.channel, vec![mark as u8; size]).await.unwrap();
-                send(&mut to.channel, vec![mark as u8; size]).await.unwrap();
-            }
-            for (mark, size) in sizes.into_iter().enumerate() {
-                for peer in [&mut *from, &mut *to] {
-                    let message = recv(&mut peer.channel).await.unwrap();
-                    assert_eq!(message.len(), size);
-                    assert!(message.iter().all(|byte| usize::from(*byte) == mark));
-                }
+    for _ in 0..2 {
+        for (mark, size) in sizes.into_iter().enumerate() {
+            send(&mut from.channel, vec![mark as u8; size]).await.unwrap();
+            send(&mut to.channel, vec![mark as u8; size]).await.unwrap();
+        }
+        for (mark, size) in sizes.into_iter().enumerate() {
+            let both = async { tokio::join!(recv(&mut from.channel), recv(&mut to.channel)) };
+            for message in <[_; 2]>::from(both.await) {
+                let message = message.unwrap();
+                assert_eq!(message.len(), size);
+                assert!(message.iter().all(|byte| usize::from(*byte) == mark));
             }
         }
     }
@@ -171,10 +171,12 @@ async fn thousands_of_small_messages_arrive_in_order(stack: Arc<dyn Stack>) {
         for number in 0..COUNT {
             assert_eq!(*recv(&mut answerer.channel).await.unwrap(), number.to_be_bytes());
         }
+        answerer // Not dropped here, which would close before the last acknowledgement.
     });
     for number in 0..COUNT {
         patiently("sending", send(&mut caller.channel, number.to_be_bytes().to_vec())).await.unwrap();
     }
+    patiently("flushing", flush(&mut caller.channel)).await.unwrap();
     reading.await.unwrap();
 }
 
@@ -197,10 +199,13 @@ async fn a_slow_reader_slows_the_sender_and_loses_nothing(stack: Arc<dyn Stack>)
         assert!(sent as usize * SIZE < LIMIT + HELD, "{sent} messages and no end");
     }
     assert!(sent > 16 && caller.channel.buffered() >= LIMIT);
-    for number in 0..sent {
-        assert_eq!(recv(&mut answerer.channel).await.unwrap()[..4], number.to_be_bytes());
-    }
-    patiently("flushing", flush(&mut caller.channel)).await.unwrap();
+    let read = async {
+        for number in 0..sent {
+            assert_eq!(recv(&mut answerer.channel).await.unwrap()[..4], number.to_be_bytes());
+        }
+    };
+    let ((), flushed) = tokio::join!(read, patiently("flushing", flush(&mut caller.channel)));
+    flushed.unwrap();
     assert_eq!(caller.channel.buffered(), 0);
 }
 
@@ -212,6 +217,7 @@ async fn poll_ready_keeps_to_its_limit(stack: Arc<dyn Stack>) {
         for _ in 0..500 {
             assert_eq!(recv(&mut answerer.channel).await.unwrap().len(), 1_000);
         }
+        answerer
     });
     for _ in 0..500 {
         let ready = std::future::poll_fn(|cx| caller.channel.poll_ready(cx, LIMIT));
@@ -219,6 +225,7 @@ async fn poll_ready_keeps_to_its_limit(stack: Arc<dyn Stack>) {
         assert!(caller.channel.buffered() < LIMIT);
         caller.channel.send(Bytes::from(vec![7; 1_000])).unwrap();
     }
+    patiently("flushing", flush(&mut caller.channel)).await.unwrap();
     reading.await.unwrap();
 }
 

@@ -30,8 +30,9 @@ pub async fn negotiate(caller: &mut Peer, answerer: &mut Peer) {
     let offer = caller.connection.create_offer().await.unwrap();
     let answer = answerer.connection.accept_offer(offer).await.unwrap();
     caller.connection.set_answer(answer).await.unwrap();
-    for (from, to) in [(&mut *caller, &answerer.connection), (answerer, &caller.connection)] {
-        let (to, mut candidates) = (Arc::clone(to), replace(&mut from.candidates));
+    let there = (replace(&mut caller.candidates), Arc::clone(&answerer.connection));
+    let back = (replace(&mut answerer.candidates), Arc::clone(&caller.connection));
+    for (mut candidates, to) in [there, back] {
         tokio::spawn(async move {
             while let Some(candidate) = candidates.recv().await {
                 let _ = to.add_remote_candidate(candidate).await;

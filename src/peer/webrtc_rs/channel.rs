@@ -4,19 +4,20 @@
 //! that is faster. What is sent and not acknowledged is counted by SCTP.
 //!
 //! # Invariant
-//! Writes reach SCTP in the order of `send`: at most one write is under way, later ones wait for it.
+//! Writes reach SCTP in the order of `send`: one is under way at a time, later messages wait for it. They
+//! count as buffered, so the limit of `poll_ready` bounds them.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_core::future::BoxFuture;
-use futures_util::FutureExt as _;
 use futures_util::task::AtomicWaker;
 use tokio::sync::oneshot;
 use tokio_util::sync::WaitForCancellationFutureOwned;
@@ -43,8 +44,11 @@ pub(super) struct Channel {
     low: Arc<AtomicWaker>,
     /// The limit of a `poll_ready` that waits.
     ready_below: Option<usize>,
+    /// Who polled last.
+    owner: Waker,
     writing: Option<Write>,
-    /// Bytes whose write has not begun.
+    /// Messages whose write has not begun, and their bytes.
+    queue: VecDeque<Bytes>,
     queued: usize,
     reading: Option<BoxFuture<'static, (Vec<u8>, Option<Bytes>)>>,
     buffer: Option<Vec<u8>>,
@@ -60,7 +64,9 @@ impl Channel {
             life,
             low: Arc::default(),
             ready_below: None,
+            owner: Waker::noop().clone(),
             writing: None,
+            queue: VecDeque::new(),
             queued: 0,
             reading: None,
             buffer: None,
@@ -88,28 +94,50 @@ impl Channel {
         Poll::Ready(Ok(stream))
     }
 
-    /// The stream, while something can be sent on it.
+    /// The stream, while something can be sent on it; moves on what waits to be written.
     fn poll_sending(&mut self, cx: &mut Context<'_>) -> Poll<Result<Arc<Stream>, ChannelClosed>> {
         let stream = std::task::ready!(self.poll_stream(cx))?;
         if self.ended || self.gone.as_mut().poll(cx).is_ready() {
             return Poll::Ready(Err(ChannelClosed));
         }
-        if let Some(writing) = &mut self.writing {
-            let written = std::task::ready!(writing.as_mut().poll(cx));
-            self.writing = None;
-            self.queued = 0;
-            written.map_err(|_| ChannelClosed)?;
-        }
+        self.owner.clone_from(cx.waker());
+        self.write(cx, &stream)?;
         Poll::Ready(Ok(stream))
     }
 
+    /// Writes until SCTP's queue is full.
+    fn write(&mut self, cx: &mut Context<'_>, stream: &Arc<Stream>) -> Result<(), ChannelClosed> {
+        loop {
+            if let Some(writing) = &mut self.writing {
+                let Poll::Ready(written) = writing.as_mut().poll(cx) else { return Ok(()) };
+                self.writing = None;
+                if written.is_err() {
+                    self.queue.clear();
+                    self.queued = 0;
+                    return Err(ChannelClosed);
+                }
+            }
+            let Some(message) = self.queue.pop_front() else { return Ok(()) };
+            self.queued -= message.len();
+            let stream = Arc::clone(stream);
+            self.writing = Some(Box::pin(async move {
+                match message.is_empty() {
+                    // RFC 8831 6.6: SCTP has no empty messages.
+                    true => stream.write_sctp(&Bytes::from_static(&[0]), Kind::BinaryEmpty).await,
+                    false => stream.write_sctp(&message, Kind::Binary).await,
+                }
+            }));
+        }
+    }
+
     /// Ready when at most `left` bytes are not acknowledged. The order matters: the waker and the threshold
-    /// stand before the amount is read, so that no acknowledgement goes unnoticed.
+    /// stand before the amount is read, so that no acknowledgement goes unnoticed. What is queued here moves
+    /// by the write's own waker.
     fn poll_low(&self, cx: &Context<'_>, stream: &Stream, left: usize) -> Poll<()> {
         self.low.register(cx.waker());
-        let ready = self.ready_below.map_or(0, |limit| limit - 1);
-        stream.set_buffered_amount_low_threshold(ready);
-        if stream.buffered_amount() <= left { Poll::Ready(()) } else { Poll::Pending }
+        let below = self.ready_below.map_or(0, |limit| limit - 1);
+        stream.set_buffered_amount_low_threshold(below.saturating_sub(self.queued));
+        if self.buffered() <= left { Poll::Ready(()) } else { Poll::Pending }
     }
 
     fn end(&mut self) {
@@ -137,27 +165,11 @@ impl DataChannel for Channel {
         debug_assert!(message.len() <= MAX_CHANNEL_MESSAGE, "the caller splits messages");
         let stream = self.stream.clone().filter(|_| !self.ended && !self.life.gone.is_cancelled());
         let stream = stream.ok_or(ChannelClosed)?;
-        let length = message.len();
-        let earlier = self.writing.take();
-        if earlier.is_some() {
-            self.queued += length;
-        }
-        let mut write: Write = Box::pin(async move {
-            if let Some(earlier) = earlier {
-                earlier.await?;
-            }
-            match message.is_empty() {
-                // RFC 8831 6.6: SCTP has no empty messages.
-                true => stream.write_sctp(&Bytes::from_static(&[0]), Kind::BinaryEmpty).await,
-                false => stream.write_sctp(&message, Kind::Binary).await,
-            }
-        });
-        match write.as_mut().now_or_never() {
-            Some(Ok(_)) => self.queued = 0,
-            Some(Err(_)) => return Err(ChannelClosed),
-            None => self.writing = Some(write),
-        }
-        Ok(())
+        self.queued += message.len();
+        self.queue.push_back(message);
+        // What does not go at once wakes the owner, and goes with its next poll of anything.
+        let waker = self.owner.clone();
+        self.write(&mut Context::from_waker(&waker), &stream)
     }
 
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ChannelClosed>> {
@@ -170,6 +182,9 @@ impl DataChannel for Channel {
             return Poll::Ready(None);
         }
         let Ok(stream) = std::task::ready!(self.poll_stream(cx)) else { return Poll::Ready(None) };
+        // An owner that only reads still gets its messages out; one that cannot write may still read.
+        self.owner.clone_from(cx.waker());
+        let _ = self.write(cx, &stream);
         let reading = self.reading.get_or_insert_with(|| {
             let buffer = self.buffer.take().unwrap_or_else(|| vec![0; MAX_CHANNEL_MESSAGE]);
             Box::pin(read(stream, self.life.clone(), buffer))
