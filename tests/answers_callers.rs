@@ -122,9 +122,7 @@ async fn two_slow_callers_do_not_lock_a_robot_out() {
         slow.push((stream, scene.puppet().await));
     }
     assert!(started.elapsed() < Duration::from_millis(50));
-    let mut stream = scene.signaling.answer().await;
-    stream.offer("u");
-    let puppet = scene.puppet().await;
+    let (mut stream, puppet) = scene.negotiating().await;
     puppet.open();
     assert_eq!(soon(scene.accepted.recv()).await.unwrap().uuid, "u");
     assert_eq!(stream.word().await.as_deref(), Some("u done"));
@@ -208,11 +206,9 @@ async fn a_refusal_to_the_question_is_proof_enough_that_the_server_is_there() {
 #[tokio::test(start_paused = true)]
 async fn a_caller_that_nobody_takes_is_told_and_closed() {
     let mut scene = Scene::new();
-    for _ in 0..1 {
-        let (_stream, puppet) = scene.negotiating().await;
-        puppet.open();
-        tokio::time::sleep(Duration::from_secs(6)).await;
-    }
+    let (mut stream, puppet) = scene.negotiating().await;
+    puppet.open();
+    assert_eq!(stream.word().await.as_deref(), Some("u done"));
     let (mut stream, mut puppet) = scene.negotiating().await;
     puppet.open();
     puppet.closed().await;
@@ -289,11 +285,16 @@ async fn names_are_checked_before_anything_is_done() {
 #[tokio::test]
 async fn the_last_words_get_through_over_http2() {
     let signaling = Signaling::new();
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    // A runtime of its own, so that the server's connections die with it.
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.set_nonblocking(true).unwrap();
     let address = listener.local_addr().unwrap();
     let server = tonic::transport::Server::builder().add_service(signaling.server());
-    let server =
-        tokio::spawn(server.serve_with_incoming(tokio_stream::wrappers::TcpListenerStream::new(listener)));
+    runtime.spawn(async move {
+        let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+        server.serve_with_incoming(tokio_stream::wrappers::TcpListenerStream::new(listener)).await
+    });
     let connect: Connect = Arc::new(move || {
         Box::pin(async move {
             let channel = tonic::transport::Endpoint::new(format!("http://{address}"))?.connect().await?;
@@ -315,8 +316,6 @@ async fn the_last_words_get_through_over_http2() {
     assert_eq!(stream.word().await.as_deref(), Some("u done"));
     assert_eq!(stream.word().await, None);
 
-    server.abort();
-    let _ = server.await;
-    drop(stream);
+    runtime.shutdown_background();
     scene.until(|state| matches!(state, AnswererState::Connecting { last_error: Some(_), .. })).await;
 }

@@ -165,9 +165,12 @@ async fn the_last_word_is_tried_again_and_has_its_own_time() {
     let call = scene.signaling.call().await;
     call.init("u");
     scene.fails().await;
-    for _ in 0..3 {
+    for attempt in 1..=3 {
         assert_eq!(scene.error_update().await, Code::DeadlineExceeded as i32);
+        // A stream that breaks first tells the answerer "cancelled" in our place.
+        assert!(attempt == 3 || !call.respond.is_closed());
     }
+    soon(call.respond.closed()).await;
     scene.hears_nothing_more().await;
 }
 

@@ -91,8 +91,7 @@ mod tests {
     #[tokio::test]
     async fn a_channel_with_an_interceptor_makes_a_client() {
         let channel = tonic::transport::Endpoint::from_static("http://127.0.0.1:1").connect_lazy();
-        let intercepted =
-            tonic::service::interceptor::InterceptedService::new(channel, |request| Ok(request));
+        let intercepted = tonic::service::interceptor::InterceptedService::new(channel, Ok);
         let _: SignalingClient = client(intercepted);
     }
 }

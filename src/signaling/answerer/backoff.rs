@@ -44,6 +44,11 @@ impl Bucket {
         true
     }
 
+    /// Gives a permit back: the stream was worth it.
+    pub(super) fn give_back(&mut self) {
+        self.permits = self.capacity.min(self.permits.saturating_add(1));
+    }
+
     /// When there is a permit again.
     pub(super) fn next(&self) -> Instant {
         if self.permits > 0 { self.refilled } else { self.refilled + REFILL }

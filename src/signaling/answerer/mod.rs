@@ -16,7 +16,6 @@ mod machine;
 mod pool;
 mod stream;
 
-use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
 
@@ -26,7 +25,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tonic::metadata::{Ascii, MetadataValue};
 
-use super::{SignalingClient, host_value};
+use super::{BoxError, SignalingClient, host_value};
 use crate::peer::{IceServer, Peer, Stack};
 
 /// The most names that one answerer answers for. Contract: goutils `rpc/wrtc_signaling_server.go`.
@@ -34,8 +33,7 @@ pub const MAX_HOSTS: usize = 5;
 
 /// Makes a client of the signaling server: connects and, where needed, authenticates. Called again when
 /// the connection is lost; each call has 30 s.
-pub type Connect =
-    Arc<dyn Fn() -> BoxFuture<'static, Result<SignalingClient, Box<dyn Error + Send + Sync>>> + Send + Sync>;
+pub type Connect = Arc<dyn Fn() -> BoxFuture<'static, Result<SignalingClient, BoxError>> + Send + Sync>;
 
 /// What an answerer needs to know.
 #[derive(Clone, Debug)]

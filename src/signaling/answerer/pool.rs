@@ -180,6 +180,8 @@ impl Pool {
             }
             if ending == Ending::Answered {
                 self.failures = 0;
+                // Real callers may come as fast as they like.
+                self.bucket.give_back();
             }
             return;
         }

@@ -194,3 +194,15 @@ fn streams_know_of_heartbeats_seen_on_their_connection() {
     pool.step(Input::Heartbeats, now);
     assert_eq!(pool.step(Input::Claimed(1), now), [Output::Open { id: 3, heartbeats: true }]);
 }
+
+#[test]
+fn calls_that_succeed_are_not_slowed_down() {
+    let (mut pool, now) = online();
+    let mut next = vec![1, 2];
+    for _ in 0..500 {
+        let id = next.remove(0);
+        next.extend(opened(&pool.step(Input::Claimed(id), now)));
+        next.extend(opened(&pool.step(Input::Ended(id, Ending::Answered), now)));
+        assert_eq!(next.len(), 2);
+    }
+}
