@@ -37,13 +37,13 @@ pub enum ConfigError {
     Roots(#[from] RootsError),
     /// The signaling server's address.
     #[error("the signaling address: {0}")]
-    SignalingAddress(#[source] AddressError),
+    SignalingAddress(AddressError),
     /// The time-out.
     #[error("a timeout of {0:?} cannot be kept: expected more than zero and at most a day")]
     Timeout(Duration),
     /// `turn_uri`.
     #[error("the TURN URI: {0}")]
-    TurnUri(#[source] IceServerError),
+    TurnUri(IceServerError),
     /// This build has no WebRTC stack and was given none.
     #[error(
         "no WebRTC stack: build with the feature `webrtc`, give DialOptions a stack, or set disable_webrtc"
@@ -57,7 +57,7 @@ pub enum ConfigError {
 pub enum DialError {
     /// What was asked cannot be done; nothing was tried.
     #[error("cannot dial: {0}")]
-    Config(#[from] ConfigError),
+    Config(ConfigError),
     /// The credentials were refused, or would have had to travel in plaintext. Trying again will not help.
     #[error("{0}")]
     Denied(Box<DialReport>),
@@ -67,6 +67,13 @@ pub enum DialError {
     /// Nothing that was tried worked.
     #[error("{0}")]
     Failed(Box<DialReport>),
+}
+
+/// Its text is part of this error's own, so it is no source.
+impl From<ConfigError> for DialError {
+    fn from(error: ConfigError) -> Self {
+        Self::Config(error)
+    }
 }
 
 impl DialError {
