@@ -8,7 +8,8 @@
 use std::fmt;
 use std::str::FromStr;
 
-use serde::Deserialize;
+use serde::de::{self, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 
 use crate::proto::webrtc::IceServer as WireIceServer;
 
@@ -16,7 +17,9 @@ use crate::proto::webrtc::IceServer as WireIceServer;
 #[derive(Clone, PartialEq, Eq, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct IceServer {
-    /// One or more URLs: `stun:host[:port]`, `turn:host[:port][?transport=udp|tcp]`, `turns:..`.
+    /// One or more URLs: `stun:host[:port]`, `turn:host[:port][?transport=udp|tcp]`, `turns:..`. In JSON a
+    /// single one may stand without its list, as browsers have it.
+    #[serde(deserialize_with = "one_or_more")]
     pub urls: Vec<IceUrl>,
     /// For TURN.
     #[serde(default)]
@@ -76,6 +79,36 @@ impl fmt::Debug for IceServer {
         let urls: Vec<_> = self.urls.iter().map(ToString::to_string).collect();
         f.debug_struct("IceServer").field("urls", &urls).finish_non_exhaustive()
     }
+}
+
+/// A URL or a list of at least one.
+fn one_or_more<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IceUrl>, D::Error> {
+    struct OneOrMore;
+
+    impl<'de> Visitor<'de> for OneOrMore {
+        type Value = Vec<IceUrl>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("the URL of an ICE server or a list of them")
+        }
+
+        fn visit_str<E: de::Error>(self, text: &str) -> Result<Self::Value, E> {
+            text.parse().map(|url| vec![url]).map_err(E::custom)
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
+            let mut urls = Vec::new();
+            while let Some(url) = list.next_element()? {
+                urls.push(url);
+            }
+            if urls.is_empty() {
+                return Err(de::Error::invalid_length(0, &"at least one URL"));
+            }
+            Ok(urls)
+        }
+    }
+
+    deserializer.deserialize_any(OneOrMore)
 }
 
 /// The scheme of an ICE server's URL.
@@ -295,6 +328,24 @@ mod tests {
     fn a_credential_never_reaches_debug_output() {
         let server = IceServer::with_credential("turn:a", "me", "hush").unwrap();
         assert!(!format!("{server:?}").contains("hush"));
+    }
+
+    #[test]
+    fn json_takes_one_url_or_a_list() {
+        let read = serde_json::from_str::<IceServer>;
+        let turn = read(r#"{"urls": "turn:a", "username": "u", "credential": "c"}"#).unwrap();
+        assert_eq!(turn, IceServer::with_credential("turn:a", "u", "c").unwrap());
+        assert_eq!(read(r#"{"urls": ["stun:a", "stun:b"]}"#).unwrap().urls.len(), 2);
+        for (text, word) in [
+            (r#"{"urls": []}"#, "at least one"),
+            (r#"{"urls": "http://a"}"#, "scheme"),
+            (r#"{"urls": ["turn:"]}"#, "host"),
+            (r#"{"urls": 7}"#, "URL"),
+            (r#"{"url": "stun:a"}"#, "urls"),
+        ] {
+            let error = read(text).unwrap_err().to_string();
+            assert!(error.contains(word), "{text}: {error}");
+        }
     }
 
     #[test]

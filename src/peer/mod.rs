@@ -20,6 +20,7 @@
 
 mod ice;
 pub mod memory;
+mod session;
 #[cfg(feature = "webrtc")]
 pub mod webrtc_rs;
 
@@ -47,6 +48,18 @@ pub trait Stack: fmt::Debug + Send + Sync + 'static {
     ///
     /// Dropping the future closes what was opened so far. Must be called inside a tokio runtime.
     fn open(&self, config: PeerConfig) -> BoxFuture<'static, Result<Peer, PeerError>>;
+}
+
+/// The stack that this build of farlink comes with, made once and shared by all who name none: with the
+/// feature `webrtc`, the `webrtc` crate.
+pub fn default_stack() -> Option<Arc<dyn Stack>> {
+    #[cfg(feature = "webrtc")]
+    {
+        static DEFAULT: std::sync::OnceLock<Arc<webrtc_rs::WebRtcRs>> = std::sync::OnceLock::new();
+        Some(Arc::clone(DEFAULT.get_or_init(Arc::default)) as _)
+    }
+    #[cfg(not(feature = "webrtc"))]
+    None
 }
 
 /// What a peer connection needs to know before it starts.

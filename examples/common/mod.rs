@@ -1,0 +1,104 @@
+//! What the examples share: the Echo service, and how numbers are printed.
+
+use std::pin::Pin;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use farlink::proto::echo::echo_service_server::{EchoService, EchoServiceServer};
+use farlink::proto::echo::{
+    EchoBiDiRequest, EchoBiDiResponse, EchoMultipleRequest, EchoMultipleResponse, EchoRequest, EchoResponse,
+};
+use futures_core::Stream;
+use tonic::service::Routes;
+use tonic::{Request, Response, Status, Streaming};
+
+type Replies<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+/// Says everything back.
+#[derive(Debug)]
+#[allow(dead_code, reason = "not every example serves")]
+pub(crate) struct Echo;
+
+/// Routes that serve Echo and nothing else.
+#[allow(dead_code, reason = "not every example serves")]
+pub(crate) fn routes() -> Routes {
+    let limit = farlink::wire::message::MAX_MESSAGE;
+    Routes::new(EchoServiceServer::new(Echo).max_decoding_message_size(limit))
+}
+
+#[tonic::async_trait]
+impl EchoService for Echo {
+    async fn echo(&self, request: Request<EchoRequest>) -> Result<Response<EchoResponse>, Status> {
+        Ok(Response::new(EchoResponse { message: request.into_inner().message }))
+    }
+
+    type EchoMultipleStream = Replies<EchoMultipleResponse>;
+
+    async fn echo_multiple(
+        &self,
+        request: Request<EchoMultipleRequest>,
+    ) -> Result<Response<Self::EchoMultipleStream>, Status> {
+        let letters: Vec<String> = request.into_inner().message.chars().map(String::from).collect();
+        let replies = letters.into_iter().map(|message| Ok(EchoMultipleResponse { message }));
+        Ok(Response::new(Box::pin(tokio_stream::iter(replies))))
+    }
+
+    type EchoBiDiStream = Replies<EchoBiDiResponse>;
+
+    async fn echo_bi_di(
+        &self,
+        request: Request<Streaming<EchoBiDiRequest>>,
+    ) -> Result<Response<Self::EchoBiDiStream>, Status> {
+        use futures_util::StreamExt as _;
+        let replies = request.into_inner().flat_map(|message| {
+            let letters: Vec<_> = match message {
+                Ok(message) => message
+                    .message
+                    .chars()
+                    .map(|letter| Ok(EchoBiDiResponse { message: letter.to_string() }))
+                    .collect(),
+                Err(status) => vec![Err(status)],
+            };
+            tokio_stream::iter(letters)
+        });
+        Ok(Response::new(Box::pin(replies)))
+    }
+}
+
+/// `p50 120 us p99 300 us` of these times.
+#[allow(dead_code, reason = "not every example measures")]
+pub(crate) fn percentiles(times: &mut [Duration]) -> String {
+    times.sort_unstable();
+    let at = |percent: usize| times.get((times.len() * percent / 100).min(times.len().saturating_sub(1)));
+    let micros = |percent| at(percent).map_or(0, Duration::as_micros);
+    format!("p50 {} us p99 {} us", micros(50), micros(99))
+}
+
+/// Logs go to stderr, at the level that `RUST_LOG` says; errors only by default.
+#[allow(dead_code, reason = "not every example logs")]
+pub(crate) fn log_to_stderr() {
+    let filter = tracing_subscriber::EnvFilter::from_default_env();
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+}
+
+/// The exit status; a failure is one sentence of cause on stderr.
+#[allow(dead_code, reason = "not every example fails this way")]
+pub(crate) fn exit(result: Result<(), Box<dyn std::error::Error>>) -> ExitCode {
+    let Err(error) = result else { return ExitCode::SUCCESS };
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    eprintln!("{text}");
+    ExitCode::FAILURE
+}
+
+/// A failed call for people: its status' message, or what its code means.
+#[allow(dead_code, reason = "not every example makes calls")]
+pub(crate) fn describe(status: Status) -> String {
+    let code = status.code();
+    let why = if status.message().is_empty() { code.description() } else { status.message() };
+    format!("the call failed: {why} ({code:?})")
+}

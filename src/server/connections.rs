@@ -1,0 +1,69 @@
+//! The data channels that are open: taken over from the answerers, served, and let go.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::Extensions;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::call_info::CallInfo;
+use crate::signaling::answerer::Answered;
+use crate::transport::webrtc::{Limits, RobotConnection, RobotService};
+
+/// Serves every caller that the answerers send, until told to stop.
+pub(super) struct Connections {
+    pub(super) service: RobotService,
+    pub(super) limits: Limits,
+    pub(super) max: usize,
+    pub(super) grace: Duration,
+    pub(super) stop: CancellationToken,
+    pub(super) open: watch::Sender<usize>,
+}
+
+impl Connections {
+    /// Returns when all connections are drained after the stop.
+    pub(super) async fn run(self, mut accepted: mpsc::Receiver<Answered>) {
+        let this = Arc::new(self);
+        let mut serving = JoinSet::new();
+        loop {
+            tokio::select! {
+                () = this.stop.cancelled() => break,
+                Some(ended) = serving.join_next() => {
+                    if let Err(error) = ended {
+                        tracing::warn!(%error, "a connection's task failed");
+                    }
+                    this.open.send_replace(serving.len());
+                }
+                answered = accepted.recv() => {
+                    let Some(answered) = answered else { break };
+                    if serving.len() >= this.max {
+                        tracing::warn!(max = this.max, "no room for another caller: raise max_connections");
+                        answered.peer.connection.close();
+                        continue;
+                    }
+                    serving.spawn(serve(Arc::clone(&this), answered));
+                    this.open.send_replace(serving.len());
+                }
+            }
+        }
+        this.stop.cancelled().await;
+        while serving.join_next().await.is_some() {}
+        this.open.send_replace(0);
+    }
+}
+
+async fn serve(connections: Arc<Connections>, answered: Answered) {
+    let Answered { peer, uuid, signaling, .. } = answered;
+    let path = peer.state.borrow().path.clone();
+    tracing::info!(call = %uuid, %signaling, path = ?path.as_ref().map(ToString::to_string), "caller connected");
+    let mut extensions = Extensions::new();
+    extensions.insert(CallInfo::webrtc(path.as_ref(), signaling, uuid.clone()));
+    let connection = RobotConnection::new(peer, connections.service.clone(), extensions, connections.limits);
+    let mut watch = connection.watch();
+    tokio::select! {
+        reason = watch.closed() => tracing::info!(call = %uuid, %reason, "caller gone"),
+        () = connections.stop.cancelled() => connection.drain(connections.grace).await,
+    }
+}

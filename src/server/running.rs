@@ -1,0 +1,262 @@
+//! A robot that is being served: its parts, its end.
+
+use std::error::Error;
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
+
+use super::builder::{ServerBuilder, ServerError};
+use super::call_info::with_direct_info;
+use super::connections::Connections;
+use super::listener::Listener;
+use super::local::{LocalSignaling, Names, SELF};
+use crate::dial::{ConfigError, SignalingServer};
+use crate::peer::{self, IceServer, Stack};
+use crate::signaling::SignalingClient;
+use crate::signaling::answerer::{Answered, Answerer, AnswererConfig, AnswererState, Connect};
+use crate::transport::webrtc::RobotService;
+
+/// Callers whose channel is open and who are not taken over yet.
+const ACCEPT_QUEUE: usize = 16;
+
+/// A robot that is reachable. Dropping it closes everything at once; [`shutdown`](Self::shutdown) is the
+/// gentle way.
+pub struct Server {
+    local_addr: Option<SocketAddr>,
+    signaling: Vec<SignalingStatus>,
+    answerers: Vec<Answerer>,
+    local: Option<Arc<LocalSignaling>>,
+    stop: CancellationToken,
+    tasks: Vec<JoinHandle<()>>,
+    open: watch::Receiver<usize>,
+}
+
+/// How a robot stands with one signaling server.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct SignalingStatus {
+    /// The server, as it was named to the builder.
+    pub server: String,
+    /// Whether the robot is reachable through it, now and later.
+    pub state: watch::Receiver<AnswererState>,
+}
+
+impl SignalingStatus {
+    /// Waits until the robot is reachable through this server. False when it was stopped before. Cancel
+    /// safe.
+    pub async fn online(&mut self) -> bool {
+        let settled = |state: &AnswererState| matches!(state, AnswererState::Online | AnswererState::Stopped);
+        let state = self.state.wait_for(settled).await;
+        state.is_ok_and(|state| *state == AnswererState::Online)
+    }
+}
+
+impl Server {
+    /// Begins a robot.
+    pub fn builder() -> ServerBuilder {
+        ServerBuilder::new()
+    }
+
+    /// Where the listener is bound, with the real port.
+    pub fn local_addr(&self) -> Option<SocketAddr> {
+        self.local_addr
+    }
+
+    /// The signaling servers, in the order in which they were named.
+    pub fn signaling(&self) -> &[SignalingStatus] {
+        &self.signaling
+    }
+
+    /// How many data channels are open, now and later.
+    pub fn connections(&self) -> watch::Receiver<usize> {
+        self.open.clone()
+    }
+
+    /// Goes away gently: answers nobody new, gives calls in flight the builder's grace to end, ends the rest
+    /// with UNAVAILABLE, and waits for all of it. Dropping the future closes everything at once.
+    pub async fn shutdown(mut self) {
+        for answerer in std::mem::take(&mut self.answerers) {
+            answerer.stop().await;
+        }
+        if let Some(local) = &self.local {
+            local.close();
+        }
+        self.stop.cancel();
+        for task in &mut self.tasks {
+            let _ = task.await;
+        }
+    }
+
+    pub(super) async fn start(builder: ServerBuilder, routes: Routes) -> Result<Self, ServerError> {
+        let plan = Plan::new(&builder)?;
+        let listener = match builder.listen {
+            None => None,
+            Some(addr) => {
+                let bound = Listener::bind(addr, builder.tls.clone()).await;
+                let bound = bound.map_err(|source| ServerError::Listen { addr, source })?;
+                Some(bound.with_grace(builder.grace))
+            }
+        };
+        let stop = CancellationToken::new();
+        let mut server = Self {
+            local_addr: listener.as_ref().map(Listener::local_addr),
+            signaling: Vec::new(),
+            answerers: Vec::new(),
+            local: None,
+            stop: stop.clone(),
+            tasks: Vec::new(),
+            open: watch::channel(0).1,
+        };
+        let routes = routes.prepare();
+        let Some(stack) = plan.stack else {
+            // Without WebRTC there is the listener, and nothing else.
+            server.tasks.extend(listener.map(|listener| serve(listener, with_direct_info(routes), stop)));
+            return Ok(server);
+        };
+
+        let (open, watch_open) = watch::channel(0);
+        server.open = watch_open;
+        let (accepted, to_serve) = mpsc::channel(ACCEPT_QUEUE);
+        let connections = Connections {
+            service: RobotService::new(routes.clone()),
+            limits: builder.limits,
+            max: builder.max_connections,
+            grace: builder.grace,
+            stop: stop.clone(),
+            open,
+        };
+        server.tasks.push(tokio::spawn(connections.run(to_serve)));
+        for (address, signaling) in plan.signaling {
+            server.answer_via(&builder, &stack, address, signaling, &accepted)?;
+        }
+        if let Some(listener) = listener {
+            let routes = server.answer_locally(&builder, &stack, &listener, routes, accepted)?;
+            server.tasks.push(serve(listener, routes, stop));
+        }
+        Ok(server)
+    }
+
+    /// Answers through one signaling server.
+    fn answer_via(
+        &mut self,
+        builder: &ServerBuilder,
+        stack: &Arc<dyn Stack>,
+        address: String,
+        signaling: SignalingServer,
+        accepted: &mpsc::Sender<Answered>,
+    ) -> Result<(), ServerError> {
+        let ice_servers = builder.ice_servers.clone().unwrap_or_else(|| signaling.default_ice_servers());
+        let config = answerer_config(builder, &builder.hosts, stack, ice_servers, &address)?;
+        let connect: Connect = Arc::new(move || {
+            let signaling = signaling.clone();
+            Box::pin(async move { signaling.connect().await.map_err(Into::into) })
+        });
+        let answerer = Answerer::spawn(connect, config, accepted.clone());
+        self.signaling.push(SignalingStatus { server: address, state: answerer.state() });
+        self.answerers.push(answerer);
+        Ok(())
+    }
+
+    /// Answers through the listener's own signaling; returns the routes with signaling beside them.
+    fn answer_locally(
+        &mut self,
+        builder: &ServerBuilder,
+        stack: &Arc<dyn Stack>,
+        listener: &Listener,
+        routes: Routes,
+        accepted: mpsc::Sender<Answered>,
+    ) -> Result<Routes, ServerError> {
+        let names = Names::new(&builder.hosts, listener.local_addr());
+        let ice_servers = builder.ice_servers.clone().unwrap_or_default();
+        let local = Arc::new(LocalSignaling::new(names, ice_servers.clone()));
+        let routes = local.beside(with_direct_info(routes));
+        let config = answerer_config(builder, &[SELF.to_owned()], stack, ice_servers, "local")?;
+        let client = local.client();
+        let connect: Connect = Arc::new(move || {
+            let client: SignalingClient = client.clone();
+            Box::pin(async move { Ok::<_, Box<dyn Error + Send + Sync>>(client) })
+        });
+        self.answerers.push(Answerer::spawn(connect, config, accepted));
+        self.local = Some(local);
+        Ok(routes)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.stop.cancel();
+        for task in &self.tasks {
+            task.abort();
+        }
+    }
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server")
+            .field("local_addr", &self.local_addr)
+            .field("signaling", &self.signaling)
+            .field("connections", &*self.open.borrow())
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a builder asks for, checked.
+struct Plan {
+    stack: Option<Arc<dyn Stack>>,
+    signaling: Vec<(String, SignalingServer)>,
+}
+
+impl Plan {
+    fn new(builder: &ServerBuilder) -> Result<Self, ServerError> {
+        let conflict = |text| Err(ServerError::Config(ConfigError::Conflict(text)));
+        if builder.listen.is_none() && builder.signaling.is_empty() {
+            return conflict("nobody could reach this robot: name a signaling server, or listen");
+        }
+        if builder.listen.is_some() && builder.tls.is_none() && !builder.insecure {
+            return conflict("the listener needs a TLS identity; set insecure if plaintext is what you want");
+        }
+        let options = builder.dial.clone().insecure(builder.insecure);
+        let own_name = builder.hosts.first().map_or("", String::as_str);
+        let signaling = builder.signaling.iter().map(|address| {
+            let server = SignalingServer::new(address, &options, own_name)?;
+            Ok((address.clone(), server))
+        });
+        let signaling = signaling.collect::<Result<Vec<_>, ConfigError>>()?;
+        let stack = builder.stack.clone().or_else(peer::default_stack);
+        if stack.is_none() && !signaling.is_empty() {
+            return Err(ConfigError::NoStack.into());
+        }
+        if let Some(stack) = stack.as_ref().filter(|_| !builder.hosts.is_empty() || !signaling.is_empty()) {
+            AnswererConfig::new(builder.hosts.iter().cloned(), Arc::clone(stack))?;
+        }
+        Ok(Self { stack, signaling })
+    }
+}
+
+fn answerer_config(
+    builder: &ServerBuilder,
+    hosts: &[String],
+    stack: &Arc<dyn Stack>,
+    ice_servers: Vec<IceServer>,
+    label: &str,
+) -> Result<AnswererConfig, ServerError> {
+    let mut config = AnswererConfig::new(hosts.iter().cloned(), Arc::clone(stack))?;
+    config.ice_servers = ice_servers;
+    config.relay_only = builder.relay_only;
+    config.label = label.to_owned();
+    Ok(config)
+}
+
+fn serve(listener: Listener, routes: Routes, stop: CancellationToken) -> JoinHandle<()> {
+    tokio::spawn(async move {
+        if let Err(error) = listener.serve(routes, stop.cancelled_owned()).await {
+            tracing::warn!(%error, "the listener stopped");
+        }
+    })
+}

@@ -1,0 +1,225 @@
+//! gRPC over HTTP/2: one connection to the robot itself, or to a signaling server.
+//!
+//! Floor 2. [`connect`] opens the byte stream, [`tls`] secures it, and [`DirectTransport`] speaks HTTP/2 on
+//! it with hyper. It is one connection and stays one: when it is lost, its calls fail and it is closed.
+//! Dialing again is somebody else's decision.
+//!
+//! # Invariant
+//! A plaintext connection exists only where the caller of [`DirectTransport::connect`] said
+//! [`Security::Plaintext`].
+
+mod connect;
+mod failure;
+mod tls;
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::uri::{Authority, Scheme};
+use http::{Request, Response, Uri};
+use http_body::Frame;
+use hyper::body::Incoming;
+use hyper::client::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::task::AbortHandle;
+use tonic::Status;
+use tonic::body::Body;
+use tower_service::Service;
+
+pub use self::connect::{ConnectError, Endpoint, Resolved};
+pub use self::tls::{Roots, RootsError, Security, TlsConfig};
+use super::link::Link;
+use super::{CloseReason, LinkWatch, Stats, Transport, TransportError, TransportKind, deadline};
+use crate::wire::timeout;
+
+/// How often an HTTP/2 ping asks whether the other side lives, and how long it may take to answer.
+/// goutils' servers allow one every 5 s and its clients send one every 20 s (`rpc/dialer.go`).
+const KEEPALIVE: Duration = Duration::from_secs(20);
+
+/// gRPC over one HTTP/2 connection. Clones share it; it closes when the last clone and the last open call
+/// are dropped, or by [`close`](Transport::close).
+#[derive(Clone)]
+pub struct DirectTransport {
+    shared: Arc<Shared>,
+    sender: http2::SendRequest<Body>,
+}
+
+struct Shared {
+    link: Arc<Link>,
+    driver: AbortHandle,
+    authority: Authority,
+    scheme: Scheme,
+    open: AtomicUsize,
+    opened: AtomicU64,
+}
+
+impl DirectTransport {
+    /// Connects: TCP or a unix socket, TLS unless plaintext was asked for, HTTP/2. Spawns one task.
+    /// Cancel safe: dropping the future closes what was opened. It has no deadline of its own.
+    ///
+    /// # Errors
+    /// [`ConnectError`] says how far it came.
+    pub async fn connect(target: &Resolved, security: &Security) -> Result<Self, ConnectError> {
+        let stream = connect::open(target, security).await?;
+        let (sender, connection) = http2::Builder::new(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .keep_alive_interval(KEEPALIVE)
+            .keep_alive_timeout(KEEPALIVE)
+            .keep_alive_while_idle(true)
+            .handshake::<_, Body>(TokioIo::new(stream))
+            .await
+            .map_err(|error| ConnectError::Http(Arc::new(error)))?;
+        let link = Arc::new(Link::new());
+        let ended = Arc::clone(&link);
+        let driver = tokio::spawn(async move {
+            let reason = match connection.await {
+                Ok(()) => CloseReason::Peer,
+                Err(error) => CloseReason::Lost(failure::describe(&error)),
+            };
+            ended.close(reason);
+        });
+        let scheme = if security.is_plaintext() { Scheme::HTTP } else { Scheme::HTTPS };
+        let shared = Shared {
+            link,
+            driver: driver.abort_handle(),
+            authority: target.endpoint.authority(),
+            scheme,
+            open: AtomicUsize::new(0),
+            opened: AtomicU64::new(0),
+        };
+        Ok(Self { shared: Arc::new(shared), sender })
+    }
+
+    async fn send(mut self, request: Request<Body>) -> Result<Response<Body>, Status> {
+        if let Some(reason) = self.shared.link.closed() {
+            return Err(reason.status());
+        }
+        let request = self.shared.addressed(request)?;
+        self.shared.opened.fetch_add(1, Ordering::Relaxed);
+        self.shared.open.fetch_add(1, Ordering::Relaxed);
+        let guard = OpenCall(Arc::clone(&self.shared));
+        std::future::poll_fn(|cx| self.sender.poll_ready(cx)).await.map_err(|error| guard.status(&error))?;
+        match self.sender.send_request(request).await {
+            Ok(response) => Ok(response.map(|body| Body::new(ResponseBody { body, guard }))),
+            Err(error) => Err(guard.status(&error)),
+        }
+    }
+}
+
+impl Service<Request<Body>> for DirectTransport {
+    type Response = Response<Body>;
+    type Error = TransportError;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, TransportError>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), TransportError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let this = self.clone();
+        let left = timeout::from_headers(request.headers());
+        Box::pin(
+            async move { deadline::enforce(left, this.send(request)).await.map_err(TransportError::from) },
+        )
+    }
+}
+
+impl Transport for DirectTransport {
+    fn kind(&self) -> TransportKind {
+        TransportKind::Direct
+    }
+
+    async fn stats(&self) -> Stats {
+        Stats {
+            open_streams: self.shared.open.load(Ordering::Relaxed),
+            streams_opened: self.shared.opened.load(Ordering::Relaxed),
+            ..Stats::new(TransportKind::Direct)
+        }
+    }
+
+    fn watch(&self) -> LinkWatch {
+        self.shared.link.watch()
+    }
+
+    fn close(&self) {
+        self.shared.close();
+    }
+}
+
+impl fmt::Debug for DirectTransport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DirectTransport").field("authority", &self.shared.authority).finish_non_exhaustive()
+    }
+}
+
+impl Shared {
+    /// The request with the connection's scheme and authority, which tonic's clients leave out.
+    fn addressed(&self, mut request: Request<Body>) -> Result<Request<Body>, Status> {
+        let mut parts = std::mem::take(request.uri_mut()).into_parts();
+        parts.scheme = Some(self.scheme.clone());
+        parts.authority = Some(self.authority.clone());
+        *request.uri_mut() = Uri::from_parts(parts).map_err(|error| Status::internal(error.to_string()))?;
+        Ok(request)
+    }
+
+    fn close(&self) {
+        // Aborting the task drops the connection, which ends all calls on it.
+        self.link.close(CloseReason::Local);
+        self.driver.abort();
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+/// One open call; keeps the connection open.
+struct OpenCall(Arc<Shared>);
+
+impl OpenCall {
+    /// What an HTTP/2 error means for this call.
+    fn status(&self, error: &hyper::Error) -> Status {
+        failure::status(error, self.0.link.closed())
+    }
+}
+
+impl Drop for OpenCall {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// The response's body; it ends as gRPC, not as HTTP/2.
+struct ResponseBody {
+    body: Incoming,
+    guard: OpenCall,
+}
+
+impl http_body::Body for ResponseBody {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let frame = Pin::new(&mut self.body).poll_frame(cx);
+        frame.map_err(|error| self.guard.status(&error))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> http_body::SizeHint {
+        self.body.size_hint()
+    }
+}

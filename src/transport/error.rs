@@ -1,0 +1,69 @@
+//! Why one call failed, and why a transport ended.
+
+use std::error::Error;
+use std::fmt;
+
+use serde::Serialize;
+use tonic::Status;
+
+/// Why one call failed on its transport. Opaque; its source is the [`tonic::Status`] that tonic's clients
+/// then return.
+#[derive(Debug)]
+pub struct TransportError {
+    status: Status,
+}
+
+impl TransportError {
+    /// The status that tonic's clients return for it.
+    pub fn status(&self) -> &Status {
+        &self.status
+    }
+}
+
+impl From<Status> for TransportError {
+    fn from(status: Status) -> Self {
+        Self { status }
+    }
+}
+
+impl fmt::Display for TransportError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the call failed on its transport")
+    }
+}
+
+impl Error for TransportError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Some(&self.status)
+    }
+}
+
+/// Why a transport ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum CloseReason {
+    /// This side closed it, or dropped its last clone.
+    Local,
+    /// The other side closed it.
+    Peer,
+    /// The link was lost; the text says how that was noticed.
+    Lost(String),
+}
+
+impl CloseReason {
+    /// The status of calls that this ended, and of calls made after it.
+    pub fn status(&self) -> Status {
+        Status::unavailable(self.to_string())
+    }
+}
+
+impl fmt::Display for CloseReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Local => f.write_str("the connection was closed by this side"),
+            Self::Peer => f.write_str("the connection was closed by the other side"),
+            Self::Lost(how) => write!(f, "the connection was lost: {how}"),
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! How much may lie below the scheduler: enough to keep the link busy, little enough to stay urgent.
+//!
+//! Pure; the clock is an argument. Whatever has been handed to the stack cannot be overtaken any more, so
+//! the amount is bounded in time rather than bytes: about a quarter of a second at the rate that the peer
+//! acknowledges. Go peers hold 1 MiB, which is 8 s at 1 Mbit/s.
+//!
+//! # Invariant
+//! The limit stays between [`FLOOR`] and [`CEILING`].
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// What may always lie there, in bytes: two packets, 0.26 s at 1 Mbit/s.
+const FLOOR: usize = 32 * 1024;
+
+/// What may lie there at most, in bytes; as much as goutils allows.
+const CEILING: usize = 1024 * 1024;
+
+/// What may lie there before anything is known, in bytes.
+const START: usize = 128 * 1024;
+
+/// The time that the backlog may take to drain. Paths with a longer round trip than this are not filled by
+/// one connection.
+const DRAIN: Duration = Duration::from_millis(250);
+
+/// How long the rate is measured for one adjustment.
+const SAMPLE: Duration = Duration::from_millis(25);
+
+/// The limit and how it follows the link.
+#[derive(Debug)]
+pub(super) struct Backlog {
+    limit: usize,
+    began: Option<Instant>,
+    acknowledged: u64,
+}
+
+impl Backlog {
+    pub(super) fn new() -> Self {
+        Self { limit: START, began: None, acknowledged: 0 }
+    }
+
+    /// The bytes that may wait below the scheduler.
+    pub(super) fn limit(&self) -> usize {
+        self.limit
+    }
+
+    /// Tells what the peer has acknowledged in all, and whether there was more to send than the limit let
+    /// through: an idle link says nothing about its rate.
+    pub(super) fn observe(&mut self, now: Instant, acknowledged: u64, limited: bool) {
+        if !limited {
+            self.began = None;
+            return;
+        }
+        let Some(began) = self.began else {
+            self.began = Some(now);
+            self.acknowledged = acknowledged;
+            return;
+        };
+        let elapsed = now.duration_since(began);
+        if elapsed < SAMPLE {
+            return;
+        }
+        let bytes = acknowledged.saturating_sub(self.acknowledged);
+        let target = u128::from(bytes) * DRAIN.as_nanos() / elapsed.as_nanos().max(1);
+        let target = usize::try_from(target).unwrap_or(CEILING);
+        // Halfway at a time: one odd sample must not swing it.
+        self.limit = usize::midpoint(self.limit, target).clamp(FLOOR, CEILING);
+        self.began = Some(now);
+        self.acknowledged = acknowledged;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Runs a link of this rate (bytes per second) and round trip for ten seconds.
+    fn settle(rate: u64, rtt: Duration) -> usize {
+        let mut backlog = Backlog::new();
+        let mut now = Instant::now();
+        let mut acknowledged = 0;
+        for _ in 0..400 {
+            backlog.observe(now, acknowledged, true);
+            now += SAMPLE;
+            // A window is acknowledged once per round trip, and no faster than the link.
+            let by_window = backlog.limit() as u128 * SAMPLE.as_nanos() / rtt.as_nanos();
+            let by_link = u128::from(rate) * SAMPLE.as_nanos() / 1_000_000_000;
+            acknowledged += u64::try_from(by_window.min(by_link)).unwrap();
+        }
+        backlog.limit()
+    }
+
+    #[test]
+    fn a_slow_link_holds_a_quarter_of_a_second_at_most() {
+        assert_eq!(settle(125_000, Duration::from_millis(20)), FLOOR);
+        let limit = settle(625_000, Duration::from_millis(20));
+        assert!((150_000..160_000).contains(&limit), "{limit}");
+    }
+
+    #[test]
+    fn a_fast_link_is_filled() {
+        assert_eq!(settle(100_000_000, Duration::from_millis(40)), CEILING);
+        assert_eq!(settle(100_000_000, Duration::from_millis(1)), CEILING);
+    }
+
+    #[test]
+    fn an_idle_link_changes_nothing() {
+        let mut backlog = Backlog::new();
+        let now = Instant::now();
+        for step in 0..100 {
+            backlog.observe(now + SAMPLE * step, 10, false);
+        }
+        assert_eq!(backlog.limit(), START);
+    }
+}

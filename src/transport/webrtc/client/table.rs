@@ -1,0 +1,211 @@
+//! The caller's open streams: which frame belongs to which call.
+//!
+//! # Invariant
+//! A call leaves the table exactly once: by its trailers, by a violation, by its budget, by its caller, or
+//! with the connection. Whoever takes it out has told its inbox, or is its reader.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use tokio::sync::Semaphore;
+use tonic::Status;
+
+use crate::transport::CloseReason;
+use crate::transport::webrtc::driver::Demux;
+use crate::transport::webrtc::inbox::{End, Held, Inbox};
+use crate::transport::webrtc::limits::{Limits, Overflow};
+use crate::transport::webrtc::outbox::{Ending, Outbox};
+use crate::wire::frame;
+use crate::wire::stream::{ResponseEvent, ResponseStream};
+
+/// All calls of one connection.
+#[derive(Debug)]
+pub(super) struct Table {
+    state: Mutex<State>,
+    held: Arc<Held>,
+    limits: Limits,
+    pub(super) outbox: Arc<Outbox>,
+    /// One permit for each call that may be open.
+    pub(super) permits: Arc<Semaphore>,
+    dropped: AtomicU64,
+}
+
+#[derive(Debug)]
+struct State {
+    calls: HashMap<u64, Call>,
+    next: u64,
+    closed: Option<CloseReason>,
+}
+
+#[derive(Debug)]
+struct Call {
+    wire: ResponseStream,
+    inbox: Arc<Inbox>,
+}
+
+impl Table {
+    pub(super) fn new(limits: Limits, outbox: Arc<Outbox>) -> Self {
+        // Ids start at 1 and stay small: micro-rdk keeps 32 bits of them.
+        let state = State { calls: HashMap::new(), next: 1, closed: None };
+        let dropped = AtomicU64::new(0);
+        let permits = Arc::new(Semaphore::new(limits.max_streams.min(Semaphore::MAX_PERMITS)));
+        Self { state: Mutex::new(state), held: Arc::default(), limits, outbox, permits, dropped }
+    }
+
+    /// Opens a call.
+    ///
+    /// # Errors
+    /// UNAVAILABLE when the connection is gone.
+    pub(super) fn open(&self) -> Result<(u64, Arc<Inbox>), Status> {
+        let mut inbox = Inbox::new(Arc::clone(&self.held));
+        if self.limits.overflow == Overflow::HoldConnection {
+            let outbox = Arc::clone(&self.outbox);
+            inbox = inbox.on_read(move || outbox.wake_driver());
+        }
+        let inbox = Arc::new(inbox);
+        let mut state = self.lock();
+        if let Some(reason) = &state.closed {
+            return Err(reason.status());
+        }
+        let stream = state.next;
+        state.next += 1;
+        let wire = ResponseStream::new(self.limits.max_message);
+        state.calls.insert(stream, Call { wire, inbox: Arc::clone(&inbox) });
+        self.outbox.open(stream);
+        Ok((stream, inbox))
+    }
+
+    /// The caller wants no more of this call. Tells the robot, unless the call had ended.
+    pub(super) fn cancel(&self, stream: u64) {
+        let call = self.lock().calls.remove(&stream);
+        if let Some(call) = call {
+            self.held.sub(call.wire.buffered());
+            self.outbox.end(stream, Ending::Cut, None, frame::request_reset(stream));
+        }
+    }
+
+    /// Fails one call from this side.
+    pub(super) fn fail(&self, stream: u64, status: Status) {
+        let call = self.lock().calls.remove(&stream);
+        if let Some(call) = call {
+            self.held.sub(call.wire.buffered());
+            call.inbox.put_end(End::Failed(status));
+            self.outbox.end(stream, Ending::Cut, None, frame::request_reset(stream));
+        }
+    }
+
+    /// Fails all calls, and all later ones.
+    pub(super) fn close(&self, reason: &CloseReason) {
+        let calls = {
+            let mut state = self.lock();
+            state.closed.get_or_insert_with(|| reason.clone());
+            std::mem::take(&mut state.calls)
+        };
+        self.permits.close();
+        for call in calls.into_values() {
+            self.held.sub(call.wire.buffered());
+            call.inbox.put_end(End::Failed(reason.status()));
+        }
+    }
+
+    /// Calls open now, and calls opened so far.
+    pub(super) fn counts(&self) -> (usize, u64) {
+        let state = self.lock();
+        (state.calls.len(), state.next - 1)
+    }
+
+    /// Frames that belonged to no call or could not be decoded.
+    pub(super) fn dropped(&self) -> u64 {
+        self.dropped.load(Ordering::Relaxed)
+    }
+
+    fn take(&self, frame: Bytes) {
+        let Some((stream, kind)) = frame::decode_response(frame) else {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+            return;
+        };
+        let mut state = self.lock();
+        let Some(call) = state.calls.get_mut(&stream) else {
+            // Late frames of a call that has ended here are the rule, not an error.
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+            return;
+        };
+        let before = call.wire.buffered();
+        let event = call.wire.step(kind);
+        let after = call.wire.buffered();
+        self.held.add(after);
+        self.held.sub(before);
+        let over = match event {
+            Ok(None) => Ok(self.held.bytes()),
+            Ok(Some(ResponseEvent::Headers(head))) => {
+                call.inbox.put_head(head);
+                return;
+            }
+            Ok(Some(ResponseEvent::Trailers { status, metadata, .. })) => {
+                call.inbox.put_end(End::Trailers { status, metadata });
+                let call = state.calls.remove(&stream);
+                drop(state);
+                self.held.sub(call.map_or(0, |call| call.wire.buffered()));
+                self.outbox.forget(stream);
+                return;
+            }
+            Ok(Some(ResponseEvent::Message(message))) => {
+                let length = message.len();
+                let unread = call.inbox.put_message(message);
+                if unread > length && unread > self.limits.stream_budget {
+                    Err(unread)
+                } else {
+                    Ok(self.held.bytes())
+                }
+            }
+            Err(violation) => {
+                drop(state);
+                self.fail(stream, violation.response_status());
+                return;
+            }
+        };
+        let holds = self.limits.overflow == Overflow::HoldConnection;
+        let over = match over {
+            Err(unread) => Some(unread),
+            Ok(held) => (held > self.limits.connection_budget).then_some(held),
+        };
+        drop(state);
+        if let Some(bytes) = over.filter(|_| !holds) {
+            self.fail(stream, over_budget(bytes));
+        }
+    }
+
+    fn holds(&self) -> bool {
+        if self.limits.overflow == Overflow::FailStream {
+            return false;
+        }
+        self.held.bytes() > self.limits.connection_budget
+            || self.lock().calls.values().any(|call| call.inbox.bytes() > self.limits.stream_budget)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn over_budget(bytes: usize) -> Status {
+    Status::resource_exhausted(format!(
+        "{bytes} bytes are unread: read faster, raise Limits, or choose Overflow::HoldConnection"
+    ))
+}
+
+impl Demux for Arc<Table> {
+    fn frame(&mut self, frame: Bytes) {
+        self.take(frame);
+    }
+
+    fn holds(&self) -> bool {
+        Table::holds(self)
+    }
+
+    fn ended(&mut self, reason: &CloseReason) {
+        self.close(reason);
+    }
+}

@@ -1,0 +1,199 @@
+//! The one task that owns a data channel: frames in, frames out, and the end of it.
+//!
+//! ```text
+//!  DataChannel::poll_recv ─▶ Demux::frame ─▶ stream table ─▶ inbox ─▶ body
+//!  DataChannel::send ◀─ backlog ◀─ outbox (scheduler) ◀─ pumps of the bodies
+//!  peer state ─▶ link
+//! ```
+//!
+//! # Invariant
+//! **The driver never waits for a consumer.** The wire has no flow control per stream, so waiting for one
+//! reader would stop every call on the connection, heartbeats included. Only a user who asked for
+//! `Overflow::HoldConnection` gets that.
+//!
+//! When it ends, for whatever reason, the link is closed, every call has failed and the peer connection is
+//! closing.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::time::{Instant, Sleep, sleep};
+use tokio_stream::Stream;
+use tokio_stream::wrappers::WatchStream;
+
+use super::backlog::Backlog;
+use super::outbox::Outbox;
+use crate::peer::{DataChannel, PeerConnection, PeerState, Phase};
+use crate::transport::CloseReason;
+use crate::transport::link::Link;
+
+/// Frames that are read in one turn before others get to run.
+const BATCH: usize = 64;
+
+/// How long a close waits for the last frames to reach the peer.
+const LINGER: Duration = Duration::from_millis(500);
+
+/// What the two ends do with the frames that come.
+pub(super) trait Demux: Send + Unpin + 'static {
+    /// Takes a frame of the peer. Must not block.
+    fn frame(&mut self, frame: Bytes);
+
+    /// Whether to read nothing for now. Whoever changes the answer wakes the driver through the outbox.
+    fn holds(&self) -> bool;
+
+    /// The connection is gone: fails every call.
+    fn ended(&mut self, reason: &CloseReason);
+}
+
+/// Bytes through one data channel.
+#[derive(Debug, Default)]
+pub(super) struct Traffic {
+    pub(super) sent: AtomicU64,
+    pub(super) received: AtomicU64,
+}
+
+/// The task. Ends when the connection does.
+pub(super) struct Driver<D: Demux> {
+    channel: Box<dyn DataChannel>,
+    connection: Arc<dyn PeerConnection>,
+    state: WatchStream<PeerState>,
+    outbox: Arc<Outbox>,
+    link: Arc<Link>,
+    traffic: Arc<Traffic>,
+    demux: D,
+    backlog: Backlog,
+    linger: Option<Pin<Box<Sleep>>>,
+    ended: bool,
+}
+
+impl<D: Demux> Driver<D> {
+    pub(super) fn new(
+        channel: Box<dyn DataChannel>,
+        connection: Arc<dyn PeerConnection>,
+        state: tokio::sync::watch::Receiver<PeerState>,
+        outbox: Arc<Outbox>,
+        link: Arc<Link>,
+        traffic: Arc<Traffic>,
+        demux: D,
+    ) -> Self {
+        let state = WatchStream::new(state);
+        let backlog = Backlog::new();
+        Self { channel, connection, state, outbox, link, traffic, demux, backlog, linger: None, ended: false }
+    }
+
+    /// Follows the peer connection. Ready with a reason when it is over.
+    fn poll_state(&mut self, cx: &mut Context<'_>) -> Poll<CloseReason> {
+        loop {
+            let Some(state) = ready!(Pin::new(&mut self.state).poll_next(cx)) else {
+                return Poll::Ready(CloseReason::Lost("the peer connection is gone".into()));
+            };
+            match state.phase {
+                Phase::Failed(how) => return Poll::Ready(CloseReason::Lost(how)),
+                Phase::ClosedByPeer => return Poll::Ready(CloseReason::Peer),
+                Phase::Closed => return Poll::Ready(CloseReason::Local),
+                phase => self.link.update(phase == Phase::Disconnected, state.path),
+            }
+        }
+    }
+
+    /// Reads what has come, one batch at most. Ready with a reason when the channel is over.
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<CloseReason> {
+        for _ in 0..BATCH {
+            if self.demux.holds() {
+                return Poll::Pending;
+            }
+            let Some(frame) = ready!(self.channel.poll_recv(cx)) else {
+                return Poll::Ready(CloseReason::Peer);
+            };
+            self.traffic.received.fetch_add(frame.len() as u64, Ordering::Relaxed);
+            self.demux.frame(frame);
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// Sends what there is, as far as the backlog allows. Ready with a reason when the channel is over.
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<CloseReason> {
+        loop {
+            let limited = !self.outbox.is_empty();
+            let sent = self.traffic.sent.load(Ordering::Relaxed);
+            let acknowledged = sent.saturating_sub(self.channel.buffered() as u64);
+            self.backlog.observe(Instant::now(), acknowledged, limited);
+            if ready!(self.channel.poll_ready(cx, self.backlog.limit())).is_err() {
+                return Poll::Ready(CloseReason::Peer);
+            }
+            let frame = ready!(self.outbox.poll_pop(cx));
+            let length = frame.len() as u64;
+            if self.channel.send(frame).is_err() {
+                return Poll::Ready(CloseReason::Peer);
+            }
+            self.traffic.sent.fetch_add(length, Ordering::Relaxed);
+        }
+    }
+
+    /// After a local close: lets the last frames out, for a while.
+    fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let linger = self.linger.get_or_insert_with(|| Box::pin(sleep(LINGER)));
+        if linger.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(());
+        }
+        if self.poll_write(cx).is_ready() {
+            return Poll::Ready(());
+        }
+        if !self.outbox.is_empty() {
+            return Poll::Pending;
+        }
+        self.channel.poll_flush(cx).map(|_| ())
+    }
+
+    fn end(&mut self, reason: CloseReason) {
+        if std::mem::replace(&mut self.ended, true) {
+            return;
+        }
+        self.link.close(reason);
+        self.outbox.close();
+        let reason = self.link.closed().unwrap_or(CloseReason::Local);
+        self.demux.ended(&reason);
+        self.connection.close();
+    }
+}
+
+impl<D: Demux> Future for Driver<D> {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = &mut *self;
+        if let Poll::Ready(reason) = this.poll_state(cx) {
+            this.end(reason);
+            return Poll::Ready(());
+        }
+        if this.link.closed().is_some() {
+            ready!(this.poll_linger(cx));
+            this.end(CloseReason::Local);
+            return Poll::Ready(());
+        }
+        let over = match this.poll_read(cx) {
+            Poll::Ready(reason) => Poll::Ready(reason),
+            Poll::Pending => this.poll_write(cx),
+        };
+        over.map(|reason| {
+            // The state may know more than the channel: a failure that closed it, say.
+            let reason = match this.poll_state(cx) {
+                Poll::Ready(better) => better,
+                Poll::Pending => reason,
+            };
+            this.end(reason);
+        })
+    }
+}
+
+impl<D: Demux> Drop for Driver<D> {
+    fn drop(&mut self) {
+        self.end(CloseReason::Local);
+    }
+}

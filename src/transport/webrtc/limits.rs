@@ -1,0 +1,43 @@
+//! What one data channel may cost: the bounds on everything that a peer can make us hold.
+
+/// Bounds of one WebRTC connection, at either end. All can be set; the defaults suit a robot's APIs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Limits {
+    /// The longest message, in bytes, sent or received. Default 32 MiB, as everywhere in the field. A
+    /// longer one fails its call with RESOURCE_EXHAUSTED.
+    pub max_message: usize,
+    /// Calls open at once. Default 255: robots that still run goutils before v0.6 drop the 257th without a
+    /// word. A caller waits in `poll_ready`; a robot refuses with RESOURCE_EXHAUSTED.
+    pub max_streams: usize,
+    /// Bytes of whole messages that one call holds unread. Default 32 MiB. One message always fits.
+    pub stream_budget: usize,
+    /// Bytes, unread and half received, that all calls of the connection hold. Default 128 MiB.
+    pub connection_budget: usize,
+    /// What happens to a call whose reader falls behind its budget. Default: it fails.
+    pub overflow: Overflow,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_message: crate::wire::message::MAX_MESSAGE,
+            max_streams: 255,
+            stream_budget: 32 << 20,
+            connection_budget: 128 << 20,
+            overflow: Overflow::FailStream,
+        }
+    }
+}
+
+/// What happens when a reader falls behind. The wire has no flow control per call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Overflow {
+    /// The slow call fails with RESOURCE_EXHAUSTED; no other call notices.
+    #[default]
+    FailStream,
+    /// Nothing is read from the connection until the slow reader has caught up: nothing is lost, and every
+    /// call waits, heartbeats included. goutils always does this.
+    HoldConnection,
+}

@@ -1,0 +1,253 @@
+//! The sending half of a data channel, shared by all its streams.
+//!
+//! Streams put frames in and wait for room; the [driver](super::driver) takes frames out. No lock is held
+//! across an await.
+//!
+//! # Invariant
+//! Nothing leaves on a stream before it was opened or after it was ended, whoever races with whom. A
+//! stream that waits for [room](Outbox::poll_room) before each message holds at most one message more than
+//! [`ROOM`] bytes here.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use bytes::Bytes;
+use futures_util::task::AtomicWaker;
+
+use super::scheduler::{EncodePacket, Scheduler};
+
+/// A stream has room while fewer bytes than this wait, in bytes: enough to keep the driver busy, little
+/// enough for thousands of streams.
+pub(super) const ROOM: usize = 64 * 1024;
+
+/// Frames that wait to be sent.
+#[derive(Debug)]
+pub(super) struct Outbox {
+    state: Mutex<State>,
+    driver: AtomicWaker,
+}
+
+#[derive(Debug)]
+struct State {
+    scheduler: Scheduler,
+    open: HashMap<u64, Open>,
+    closed: bool,
+}
+
+/// A stream that may send.
+#[derive(Debug, Default)]
+struct Open {
+    head_sent: bool,
+    waiting: Option<Waker>,
+}
+
+/// Nothing will be sent on the stream any more: it has ended, or the channel is gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct StreamClosed;
+
+/// How a stream's end is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ending {
+    /// After all that the stream has sent.
+    InOrder,
+    /// Ahead of all data; what the stream has not sent yet is dropped.
+    Cut,
+}
+
+impl Outbox {
+    pub(super) fn new(encode: EncodePacket) -> Self {
+        let state = State { scheduler: Scheduler::new(encode), open: HashMap::new(), closed: false };
+        Self { state: Mutex::new(state), driver: AtomicWaker::new() }
+    }
+
+    /// Lets the stream send.
+    pub(super) fn open(&self, stream: u64) {
+        self.lock().open.insert(stream, Open::default());
+    }
+
+    /// Sends the stream's headers.
+    pub(super) fn push_head(&self, stream: u64, frame: Bytes) {
+        self.change(|state| {
+            let Some(open) = state.open.get_mut(&stream) else { return };
+            if !std::mem::replace(&mut open.head_sent, true) {
+                state.scheduler.push_frame(stream, frame);
+            }
+        });
+    }
+
+    /// Sends a frame after all that its stream has sent before.
+    pub(super) fn push_frame(&self, stream: u64, frame: Bytes) {
+        self.change(|state| {
+            if state.open.contains_key(&stream) {
+                state.scheduler.push_frame(stream, frame);
+            }
+        });
+    }
+
+    /// Sends a message; `last` half-closes with it.
+    pub(super) fn push_message(&self, stream: u64, message: Bytes, last: bool, urgent: bool) {
+        self.change(|state| {
+            if state.open.contains_key(&stream) {
+                state.scheduler.push_message(stream, message, last, urgent);
+            }
+        });
+    }
+
+    /// Ends the stream with this frame, and before it with `head` if headers have not been sent yet.
+    /// Returns false when it had ended before: the first end is the one that is sent.
+    pub(super) fn end(&self, stream: u64, ending: Ending, head: Option<Bytes>, frame: Bytes) -> bool {
+        let mut first = false;
+        self.change(|state| {
+            let Some(open) = state.open.remove(&stream) else { return };
+            first = true;
+            let head = head.filter(|_| !open.head_sent);
+            match (ending, head) {
+                (Ending::InOrder, head) => {
+                    head.into_iter().for_each(|head| state.scheduler.push_frame(stream, head));
+                    state.scheduler.push_frame(stream, frame);
+                }
+                (Ending::Cut, None) => state.scheduler.cut(stream, frame),
+                (Ending::Cut, Some(head)) => {
+                    state.scheduler.cut(stream, head);
+                    state.scheduler.cut(stream, frame);
+                }
+            }
+            wake(open.waiting);
+        });
+        first
+    }
+
+    /// Ends the stream without a frame: the peer has ended it. What it has not sent is dropped.
+    pub(super) fn forget(&self, stream: u64) {
+        self.change(|state| {
+            state.scheduler.forget(stream);
+            wake(state.open.remove(&stream).and_then(|open| open.waiting));
+        });
+    }
+
+    /// Ready when this stream may add a message. One task may wait for each stream.
+    pub(super) fn poll_room(&self, stream: u64, cx: &mut Context<'_>) -> Poll<Result<(), StreamClosed>> {
+        let mut state = self.lock();
+        let queued = state.scheduler.queued(stream);
+        let Some(open) = state.open.get_mut(&stream) else { return Poll::Ready(Err(StreamClosed)) };
+        if queued < ROOM {
+            return Poll::Ready(Ok(()));
+        }
+        open.waiting = Some(cx.waker().clone());
+        Poll::Pending
+    }
+
+    /// The next frame for the driver, who is woken when there is one again.
+    pub(super) fn poll_pop(&self, cx: &mut Context<'_>) -> Poll<Bytes> {
+        self.driver.register(cx.waker());
+        let mut state = self.lock();
+        let Some((frame, stream)) = state.scheduler.pop() else { return Poll::Pending };
+        let roomy = stream.filter(|stream| state.scheduler.queued(*stream) < ROOM);
+        let open = roomy.and_then(|stream| state.open.get_mut(&stream));
+        let waiting = open.and_then(|open| open.waiting.take());
+        drop(state);
+        wake(waiting);
+        Poll::Ready(frame)
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.lock().scheduler.is_empty()
+    }
+
+    /// Drops all that waits, now and later, and wakes everybody.
+    pub(super) fn close(&self) {
+        let mut state = self.lock();
+        state.closed = true;
+        state.scheduler.clear();
+        let open = std::mem::take(&mut state.open);
+        drop(state);
+        open.into_values().for_each(|open| wake(open.waiting));
+        self.driver.wake();
+    }
+
+    /// Makes the driver look again, for reasons of its own.
+    pub(super) fn wake_driver(&self) {
+        self.driver.wake();
+    }
+
+    fn change(&self, change: impl FnOnce(&mut State)) {
+        let mut state = self.lock();
+        if state.closed {
+            return;
+        }
+        change(&mut state);
+        drop(state);
+        self.driver.wake();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn wake(waker: Option<Waker>) {
+    if let Some(waker) = waker {
+        waker.wake();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::task::noop_waker_ref;
+
+    use super::*;
+    use crate::wire::frame;
+
+    fn outbox() -> Outbox {
+        Outbox::new(|stream, packet, _| frame::response_packet(stream, packet))
+    }
+
+    fn pop(outbox: &Outbox) -> Option<Bytes> {
+        match outbox.poll_pop(&mut Context::from_waker(noop_waker_ref())) {
+            Poll::Ready(frame) => Some(frame),
+            Poll::Pending => None,
+        }
+    }
+
+    #[test]
+    fn nothing_leaves_before_the_start_or_after_the_end_of_a_stream() {
+        let outbox = outbox();
+        outbox.push_message(1, "early".into(), false, false);
+        outbox.open(1);
+        assert!(outbox.end(1, Ending::InOrder, Some("head".into()), "trailers".into()));
+        assert!(!outbox.end(1, Ending::Cut, Some("head".into()), "again".into()));
+        outbox.push_message(1, "late".into(), false, false);
+        outbox.push_frame(1, "late".into());
+        assert_eq!(pop(&outbox).unwrap(), "head");
+        assert_eq!(pop(&outbox).unwrap(), "trailers");
+        assert_eq!(pop(&outbox), None);
+    }
+
+    #[test]
+    fn headers_are_sent_once() {
+        let outbox = outbox();
+        outbox.open(1);
+        outbox.push_head(1, "head".into());
+        outbox.push_head(1, "again".into());
+        outbox.end(1, Ending::Cut, Some("default".into()), "trailers".into());
+        assert_eq!(pop(&outbox).unwrap(), "head");
+        assert_eq!(pop(&outbox).unwrap(), "trailers");
+        assert_eq!(pop(&outbox), None);
+    }
+
+    #[test]
+    fn a_full_stream_waits_and_the_end_of_it_frees_who_waits() {
+        let outbox = outbox();
+        let mut cx = Context::from_waker(noop_waker_ref());
+        outbox.open(1);
+        assert_eq!(outbox.poll_room(1, &mut cx), Poll::Ready(Ok(())));
+        outbox.push_message(1, vec![0; ROOM + 1].into(), false, false);
+        assert_eq!(outbox.poll_room(1, &mut cx), Poll::Pending);
+        pop(&outbox);
+        assert_eq!(outbox.poll_room(1, &mut cx), Poll::Ready(Ok(())));
+        outbox.forget(1);
+        assert_eq!(outbox.poll_room(1, &mut cx), Poll::Ready(Err(StreamClosed)));
+        assert!(outbox.is_empty());
+    }
+}

@@ -1,0 +1,231 @@
+//! Whose frame goes next: the fair sender of one data channel.
+//!
+//! Pure; `outbox` puts a lock and wakers around it. Streams with data take turns packet by packet, so a
+//! bulk stream delays another by one packet at a time. What is small and decides about calls (headers,
+//! resets, trailers that nothing precedes) goes ahead of all data, in the order it came; so does all of an
+//! urgent stream.
+//!
+//! # Invariant
+//! Within a stream, frames leave in the order they came.
+
+use std::collections::{HashMap, VecDeque};
+
+use bytes::Bytes;
+
+use crate::wire::message::{Packet, Packets};
+
+/// Turns a packet into a frame; the flag ends the stream's messages with it (callers' half-close).
+pub(super) type EncodePacket = fn(u64, Packet, bool) -> Bytes;
+
+/// The frames that wait to be sent.
+#[derive(Debug)]
+pub(super) struct Scheduler {
+    encode: EncodePacket,
+    ahead: VecDeque<Bytes>,
+    turns: VecDeque<u64>,
+    lanes: HashMap<u64, Lane>,
+}
+
+/// What waits on one stream.
+#[derive(Debug, Default)]
+struct Lane {
+    items: VecDeque<Item>,
+    bytes: usize,
+}
+
+#[derive(Debug)]
+enum Item {
+    Frame(Bytes),
+    Message { packets: Packets, last: bool },
+}
+
+impl Scheduler {
+    pub(super) fn new(encode: EncodePacket) -> Self {
+        Self { encode, ahead: VecDeque::new(), turns: VecDeque::new(), lanes: HashMap::new() }
+    }
+
+    /// Adds a frame that is sent as it is: headers, trailers, a half-close.
+    pub(super) fn push_frame(&mut self, stream: u64, frame: Bytes) {
+        if self.lanes.contains_key(&stream) {
+            self.push_item(stream, frame.len(), Item::Frame(frame));
+        } else {
+            self.ahead.push_back(frame);
+        }
+    }
+
+    /// Adds a message; `last` half-closes with it.
+    pub(super) fn push_message(&mut self, stream: u64, message: Bytes, last: bool, urgent: bool) {
+        if urgent && !self.lanes.contains_key(&stream) {
+            let encode = self.encode;
+            self.ahead.extend(Packets::new(message).map(|packet| encode(stream, packet, last)));
+        } else {
+            let length = message.len();
+            self.push_item(stream, length, Item::Message { packets: Packets::new(message), last });
+        }
+    }
+
+    /// Forgets what the stream has not sent, and sends this frame ahead of all data: a reset, or trailers
+    /// that cut a stream short.
+    pub(super) fn cut(&mut self, stream: u64, frame: Bytes) {
+        self.forget(stream);
+        self.ahead.push_back(frame);
+    }
+
+    /// Forgets what the stream has not sent.
+    pub(super) fn forget(&mut self, stream: u64) {
+        if self.lanes.remove(&stream).is_some() {
+            self.turns.retain(|turn| *turn != stream);
+        }
+    }
+
+    /// The next frame, and the stream that has room again for it.
+    pub(super) fn pop(&mut self) -> Option<(Bytes, Option<u64>)> {
+        if let Some(frame) = self.ahead.pop_front() {
+            return Some((frame, None));
+        }
+        let stream = self.turns.pop_front()?;
+        let lane = self.lanes.get_mut(&stream)?;
+        let frame = lane.pop(stream, self.encode);
+        if lane.items.is_empty() {
+            self.lanes.remove(&stream);
+        } else {
+            self.turns.push_back(stream);
+        }
+        frame.map(|frame| (frame, Some(stream)))
+    }
+
+    /// Bytes of data that wait on this stream.
+    pub(super) fn queued(&self, stream: u64) -> usize {
+        self.lanes.get(&stream).map_or(0, |lane| lane.bytes)
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.ahead.is_empty() && self.turns.is_empty()
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.ahead.clear();
+        self.turns.clear();
+        self.lanes.clear();
+    }
+
+    fn push_item(&mut self, stream: u64, bytes: usize, item: Item) {
+        let lane = self.lanes.entry(stream).or_default();
+        if lane.items.is_empty() {
+            self.turns.push_back(stream);
+        }
+        lane.bytes += bytes;
+        lane.items.push_back(item);
+    }
+}
+
+impl Lane {
+    fn pop(&mut self, stream: u64, encode: EncodePacket) -> Option<Bytes> {
+        match self.items.front_mut()? {
+            Item::Frame(_) => {
+                let Some(Item::Frame(frame)) = self.items.pop_front() else { return None };
+                self.bytes = self.bytes.saturating_sub(frame.len());
+                Some(frame)
+            }
+            Item::Message { packets, last } => {
+                let last = *last;
+                let packet = packets.next()?;
+                self.bytes = self.bytes.saturating_sub(packet.data.len());
+                if packet.eom {
+                    self.items.pop_front();
+                }
+                Some(encode(stream, packet, last))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::message::MAX_PACKET_DATA;
+
+    /// Frames that tell who sent them: stream, length and the two flags.
+    fn show(stream: u64, packet: Packet, last: bool) -> Bytes {
+        format!(
+            "{stream}:{}{}{}",
+            packet.data.len(),
+            if packet.eom { "." } else { "" },
+            if last { "!" } else { "" }
+        )
+        .into()
+    }
+
+    fn drain(scheduler: &mut Scheduler) -> Vec<String> {
+        std::iter::from_fn(|| scheduler.pop())
+            .map(|(frame, _)| String::from_utf8(frame.to_vec()).unwrap())
+            .collect()
+    }
+
+    fn bulk(packets: usize) -> Bytes {
+        Bytes::from(vec![0; MAX_PACKET_DATA * packets])
+    }
+
+    #[test]
+    fn streams_take_turns_packet_by_packet() {
+        let mut scheduler = Scheduler::new(show);
+        scheduler.push_message(1, bulk(3), true, false);
+        scheduler.push_message(2, bulk(2), false, false);
+        scheduler.push_message(3, Bytes::from_static(b"x"), true, false);
+        let full = MAX_PACKET_DATA;
+        assert_eq!(
+            drain(&mut scheduler),
+            [
+                format!("1:{full}!"),
+                format!("2:{full}"),
+                "3:1.!".into(),
+                format!("1:{full}!"),
+                format!("2:{full}."),
+                format!("1:{full}.!"),
+            ]
+        );
+        assert!(scheduler.is_empty());
+    }
+
+    #[test]
+    fn headers_go_ahead_of_data_and_trailers_do_not_overtake_their_own() {
+        let mut scheduler = Scheduler::new(show);
+        scheduler.push_message(1, bulk(2), false, false);
+        scheduler.push_frame(1, "trailers of 1".into());
+        scheduler.push_frame(2, "headers of 2".into());
+        let order = drain(&mut scheduler);
+        assert_eq!(order[0], "headers of 2");
+        assert_eq!(order[3], "trailers of 1");
+    }
+
+    #[test]
+    fn an_urgent_message_overtakes_a_saturating_upload() {
+        let mut scheduler = Scheduler::new(show);
+        scheduler.push_message(1, bulk(100), false, false);
+        scheduler.push_message(2, Bytes::from_static(b"beat"), true, true);
+        assert_eq!(drain(&mut scheduler)[0], "2:4.!");
+    }
+
+    #[test]
+    fn a_cut_stream_sends_nothing_more_and_the_others_go_on() {
+        let mut scheduler = Scheduler::new(show);
+        scheduler.push_message(1, bulk(5), false, false);
+        scheduler.push_message(2, Bytes::from_static(b"y"), false, false);
+        scheduler.pop();
+        scheduler.cut(1, "reset of 1".into());
+        assert_eq!(scheduler.queued(1), 0);
+        assert_eq!(drain(&mut scheduler), ["reset of 1", "2:1."]);
+    }
+
+    #[test]
+    fn queued_counts_what_is_left_and_the_lane_goes_when_it_is_empty() {
+        let mut scheduler = Scheduler::new(show);
+        scheduler.push_message(1, bulk(2), false, false);
+        assert_eq!(scheduler.queued(1), 2 * MAX_PACKET_DATA);
+        assert_eq!(scheduler.pop().unwrap().1, Some(1));
+        assert_eq!(scheduler.queued(1), MAX_PACKET_DATA);
+        scheduler.pop();
+        assert_eq!(scheduler.queued(1), 0);
+        assert!(scheduler.lanes.is_empty() && scheduler.turns.is_empty());
+    }
+}

@@ -1,0 +1,264 @@
+//! The robot's open calls: which frame belongs to which call, and what ends one.
+//!
+//! # Invariant
+//! A call leaves the table exactly once, by its reply's end, a reset, a violation, its budget or the
+//! connection's end; from then on its frames are dropped.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use http::Extensions;
+use tokio::sync::watch;
+use tokio::task::AbortHandle;
+use tonic::Status;
+
+use super::RobotService;
+use super::call::{self, Reply};
+use crate::proto::webrtc::{Metadata, RequestHeaders, request};
+use crate::transport::CloseReason;
+use crate::transport::webrtc::driver::Demux;
+use crate::transport::webrtc::inbox::{End, Held, Inbox};
+use crate::transport::webrtc::limits::{Limits, Overflow};
+use crate::transport::webrtc::outbox::{Ending, Outbox};
+use crate::wire::frame::{self, RequestKind};
+use crate::wire::stream::{RequestEvent, RequestStream};
+
+/// All calls of one connection.
+pub(super) struct Table {
+    state: Mutex<State>,
+    held: Arc<Held>,
+    pub(super) limits: Limits,
+    pub(super) outbox: Arc<Outbox>,
+    service: RobotService,
+    extensions: Extensions,
+    open: watch::Sender<usize>,
+    opened: AtomicU64,
+    dropped: AtomicU64,
+}
+
+#[derive(Default)]
+struct State {
+    calls: HashMap<u64, Call>,
+    refusing: bool,
+}
+
+struct Call {
+    wire: RequestStream,
+    inbox: Arc<Inbox>,
+    handler: Option<AbortHandle>,
+}
+
+impl Table {
+    pub(super) fn new(
+        limits: Limits,
+        outbox: Arc<Outbox>,
+        service: RobotService,
+        extensions: Extensions,
+    ) -> Self {
+        Self {
+            state: Mutex::default(),
+            held: Arc::default(),
+            limits,
+            outbox,
+            service,
+            extensions,
+            open: watch::Sender::new(0),
+            opened: AtomicU64::new(0),
+            dropped: AtomicU64::new(0),
+        }
+    }
+
+    /// From now on new calls get UNAVAILABLE.
+    pub(super) fn refuse_new(&self) {
+        self.lock().refusing = true;
+    }
+
+    /// Waits until no call is open.
+    pub(super) async fn idle(&self) {
+        let _ = self.open.subscribe().wait_for(|open| *open == 0).await;
+    }
+
+    /// Ends a call with this status, if it has not ended: its handler is cancelled, what it has not sent is
+    /// dropped.
+    pub(super) fn end(&self, stream: u64, status: &Status) {
+        if let Some(call) = self.remove(stream) {
+            self.finish(stream, call, status);
+        }
+    }
+
+    /// Ends all calls with this status.
+    pub(super) fn end_all(&self, status: &Status) {
+        let calls = std::mem::take(&mut self.lock().calls);
+        self.open.send_replace(0);
+        for (stream, call) in calls {
+            self.finish(stream, call, status);
+        }
+    }
+
+    /// The reply is complete, or its handler gave up: the call leaves the table. Its trailers go after all
+    /// that it has sent.
+    pub(super) fn complete(&self, stream: u64, status: &Status, metadata: Metadata) {
+        if let Some(call) = self.remove(stream) {
+            self.held.sub(call.wire.buffered());
+            let trailers = frame::response_trailers(stream, status, metadata);
+            self.outbox.end(stream, Ending::InOrder, empty_head(stream), trailers);
+        }
+    }
+
+    /// Calls open now, and calls opened so far.
+    pub(super) fn counts(&self) -> (usize, u64) {
+        (self.lock().calls.len(), self.opened.load(Ordering::Relaxed))
+    }
+
+    /// Frames that belonged to no call or could not be decoded.
+    pub(super) fn dropped(&self) -> u64 {
+        self.dropped.load(Ordering::Relaxed)
+    }
+
+    fn remove(&self, stream: u64) -> Option<Call> {
+        let call = self.lock().calls.remove(&stream);
+        if call.is_some() {
+            self.open.send_modify(|open| *open = open.saturating_sub(1));
+        }
+        call
+    }
+
+    fn finish(&self, stream: u64, call: Call, status: &Status) {
+        self.held.sub(call.wire.buffered());
+        if let Some(handler) = &call.handler {
+            handler.abort();
+        }
+        call.inbox.put_end(End::Failed(status.clone()));
+        let trailers = frame::response_trailers(stream, status, Metadata::default());
+        self.outbox.end(stream, Ending::Cut, empty_head(stream), trailers);
+    }
+
+    /// Starts a call whose headers have come.
+    fn start(self: &Arc<Self>, stream: u64, headers: RequestHeaders) {
+        self.opened.fetch_add(1, Ordering::Relaxed);
+        self.outbox.open(stream);
+        let (refusing, open) = {
+            let state = self.lock();
+            (state.refusing, state.calls.len())
+        };
+        let refusal = if refusing {
+            Some(Status::unavailable("the robot is shutting down"))
+        } else if open >= self.limits.max_streams {
+            Some(Status::resource_exhausted(format!("{open} calls are in flight on this connection already")))
+        } else {
+            None
+        };
+        if let Some(status) = refusal {
+            let trailers = frame::response_trailers(stream, &status, Metadata::default());
+            self.outbox.end(stream, Ending::Cut, empty_head(stream), trailers);
+            return;
+        }
+        let mut inbox = Inbox::new(Arc::clone(&self.held));
+        if self.limits.overflow == Overflow::HoldConnection {
+            let outbox = Arc::clone(&self.outbox);
+            inbox = inbox.on_read(move || outbox.wake_driver());
+        }
+        let inbox = Arc::new(inbox);
+        let wire = RequestStream::new(self.limits.max_message);
+        let call = Call { wire, inbox: Arc::clone(&inbox), handler: None };
+        self.lock().calls.insert(stream, call);
+        self.open.send_modify(|open| *open += 1);
+
+        let reply = Reply::new(Arc::clone(self), stream);
+        let service = self.service.clone();
+        let handler = call::run(service, headers, inbox, self.extensions.clone(), reply);
+        let handler = tokio::spawn(handler).abort_handle();
+        match self.lock().calls.get_mut(&stream) {
+            Some(call) => call.handler = Some(handler),
+            // It has ended already: on another worker, before we got here.
+            None => handler.abort(),
+        }
+    }
+
+    fn take(self: &Arc<Self>, frame: Bytes) {
+        let Some((stream, kind)) = frame::decode_request(frame) else {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+            return;
+        };
+        let mut state = self.lock();
+        let Some(call) = state.calls.get_mut(&stream) else {
+            drop(state);
+            match kind {
+                Some(request::Type::Headers(headers)) => self.start(stream, headers),
+                // Late frames of a call that has ended are the rule, not an error.
+                _ => {
+                    self.dropped.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+            return;
+        };
+        let ending = self.step(call, kind);
+        drop(state);
+        if let Some(status) = ending {
+            self.end(stream, &status);
+        }
+    }
+
+    /// Feeds a frame to its call; returns the status that must end it.
+    fn step(&self, call: &mut Call, kind: RequestKind) -> Option<Status> {
+        let before = call.wire.buffered();
+        let event = call.wire.step(kind);
+        self.held.add(call.wire.buffered());
+        self.held.sub(before);
+        let RequestEvent { message, half_close, reset } = match event {
+            Ok(event) => event,
+            Err(violation) => return Some(violation.request_status()),
+        };
+        if reset {
+            return Some(Status::cancelled("request cancelled"));
+        }
+        let mut over = None;
+        if let Some(message) = message {
+            let length = message.len();
+            let unread = call.inbox.put_message(message);
+            over = (unread > length && unread > self.limits.stream_budget).then_some(unread);
+        }
+        if half_close {
+            call.inbox.put_end(End::HalfClose);
+        }
+        let held = self.held.bytes();
+        let over = over.or_else(|| (held > self.limits.connection_budget).then_some(held));
+        let over = over.filter(|_| self.limits.overflow == Overflow::FailStream);
+        over.map(|bytes| {
+            Status::resource_exhausted(format!("the robot has {bytes} unread bytes: send slower"))
+        })
+    }
+
+    fn holds(&self) -> bool {
+        if self.limits.overflow == Overflow::FailStream {
+            return false;
+        }
+        self.held.bytes() > self.limits.connection_budget
+            || self.lock().calls.values().any(|call| call.inbox.bytes() > self.limits.stream_budget)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The headers of a reply that ends before its handler sent any.
+fn empty_head(stream: u64) -> Option<Bytes> {
+    frame::response_headers(stream, Metadata::default()).ok()
+}
+
+impl Demux for Arc<Table> {
+    fn frame(&mut self, frame: Bytes) {
+        self.take(frame);
+    }
+
+    fn holds(&self) -> bool {
+        Table::holds(self)
+    }
+
+    fn ended(&mut self, reason: &CloseReason) {
+        self.end_all(&reason.status());
+    }
+}

@@ -1,0 +1,10 @@
+//! Which calls go ahead of everybody's data by themselves: those that keep motors safe.
+
+/// Methods whose frames never wait behind bulk. Each is a few hundred bytes.
+const URGENT: &[&str] =
+    &["/viam.robot.v1.RobotService/SendSessionHeartbeat", "/viam.robot.v1.RobotService/StopAll"];
+
+/// Whether a call of this method is urgent without being marked.
+pub(super) fn is_urgent(method: &str) -> bool {
+    URGENT.contains(&method)
+}

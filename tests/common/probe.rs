@@ -1,0 +1,120 @@
+//! A service that can be asked for anything: sizes, delays, errors, every kind of stream.
+
+use std::pin::Pin;
+use std::time::Duration;
+
+use bytes::Bytes;
+use farlink::wire::message::MAX_MESSAGE;
+use futures_core::Stream;
+use futures_util::StreamExt as _;
+use tonic::metadata::MetadataMap;
+use tonic::service::Routes;
+use tonic::{Code, Request, Response, Status, Streaming};
+
+/// The generated client, server and messages.
+pub mod probe {
+    #![allow(clippy::all, clippy::use_self, clippy::exhaustive_enums, missing_debug_implementations)]
+    include!("generated/farlink.test.v1.rs");
+}
+
+use probe::probe_client::ProbeClient;
+use probe::probe_server::{Probe as ProbeService, ProbeServer};
+use probe::{ProbeRequest, ProbeResponse};
+
+type Replies = Pin<Box<dyn Stream<Item = Result<ProbeResponse, Status>> + Send>>;
+
+/// Does what it is asked. Response headers and trailers of `Unary` repeat all `x-` metadata.
+#[derive(Debug, Clone, Copy)]
+pub struct Probe;
+
+impl Probe {
+    pub fn routes() -> Routes {
+        let limit = MAX_MESSAGE + 1024;
+        Routes::new(ProbeServer::new(Self).max_decoding_message_size(limit).max_encoding_message_size(limit))
+    }
+
+    /// A client that takes all that the wire carries.
+    pub fn client(channel: farlink::Channel) -> ProbeClient<farlink::Channel> {
+        let limit = MAX_MESSAGE + 1024;
+        ProbeClient::new(channel).max_decoding_message_size(limit).max_encoding_message_size(limit)
+    }
+}
+
+async fn answer(request: ProbeRequest) -> Result<ProbeResponse, Status> {
+    if request.delay_ms > 0 {
+        tokio::time::sleep(Duration::from_millis(request.delay_ms.into())).await;
+    }
+    if request.code != 0 {
+        let code = Code::from_i32(request.code);
+        return Err(Status::with_details(code, request.message, request.details));
+    }
+    let data = if request.size > 0 { Bytes::from(vec![b'x'; request.size as usize]) } else { request.data };
+    Ok(ProbeResponse { total: data.len() as u64, count: 1, data })
+}
+
+fn repeat(from: &MetadataMap, to: &mut MetadataMap) {
+    let mut headers = http::HeaderMap::new();
+    for (key, value) in from.clone().into_headers().iter().filter(|(key, _)| key.as_str().starts_with("x-")) {
+        headers.append(key.clone(), value.clone());
+    }
+    *to = MetadataMap::from_headers(headers);
+}
+
+#[tonic::async_trait]
+impl ProbeService for Probe {
+    async fn unary(&self, request: Request<ProbeRequest>) -> Result<Response<ProbeResponse>, Status> {
+        let metadata = request.metadata().clone();
+        match answer(request.into_inner()).await {
+            Ok(reply) => {
+                let mut response = Response::new(reply);
+                repeat(&metadata, response.metadata_mut());
+                Ok(response)
+            }
+            Err(mut status) => {
+                repeat(&metadata, status.metadata_mut());
+                Err(status)
+            }
+        }
+    }
+
+    async fn collect(
+        &self,
+        request: Request<Streaming<ProbeRequest>>,
+    ) -> Result<Response<ProbeResponse>, Status> {
+        let mut messages = request.into_inner();
+        let mut reply = ProbeResponse::default();
+        while let Some(message) = messages.message().await? {
+            if message.code != 0 || message.delay_ms > 0 {
+                answer(message.clone()).await?;
+            }
+            reply.count += 1;
+            reply.total += message.data.len() as u64;
+        }
+        Ok(Response::new(reply))
+    }
+
+    type SpreadStream = Replies;
+
+    async fn spread(&self, request: Request<ProbeRequest>) -> Result<Response<Replies>, Status> {
+        let ProbeRequest { size, count, code, message, details, delay_ms, .. } = request.into_inner();
+        let data = Bytes::from(vec![b'x'; size as usize]);
+        let replies = futures_util::stream::iter(1..=u64::from(count)).then(move |place| {
+            let data = data.clone();
+            async move {
+                if delay_ms > 0 {
+                    tokio::time::sleep(Duration::from_millis(delay_ms.into())).await;
+                }
+                Ok(ProbeResponse { count: place, total: data.len() as u64, data })
+            }
+        });
+        let end = (code != 0).then(|| Err(Status::with_details(Code::from_i32(code), message, details)));
+        Ok(Response::new(Box::pin(replies.chain(futures_util::stream::iter(end)))))
+    }
+
+    type BothStream = Replies;
+
+    async fn both(&self, request: Request<Streaming<ProbeRequest>>) -> Result<Response<Replies>, Status> {
+        let replies = request.into_inner().then(|message| async move { answer(message?).await });
+        Ok(Response::new(Box::pin(replies)))
+    }
+}
