@@ -3,7 +3,7 @@
 
 #![allow(dead_code, unreachable_pub, missing_docs, reason = "each test binary uses its own part")]
 
-mod probe;
+mod service;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use farlink_signaling::SignalingServer;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-pub use self::probe::{Probe, probe};
+pub use self::service::{Probe, probe};
 
 /// The robot's name.
 pub const ROBOT: &str = "robot.example";
