@@ -12,6 +12,8 @@
 //! All rules are in [`world`], which knows no task and no clock; the rest drives it.
 
 mod connection;
+#[cfg(test)]
+mod tests;
 mod world;
 
 use std::fmt;
