@@ -74,6 +74,12 @@ impl Channel {
         }
     }
 
+    /// For tests that do what this stack never does.
+    #[cfg(test)]
+    pub(super) fn stream(&self) -> Arc<Stream> {
+        Arc::clone(self.stream.as_ref().unwrap())
+    }
+
     fn poll_stream(&mut self, cx: &mut Context<'_>) -> Poll<Result<Arc<Stream>, ChannelClosed>> {
         if let Some(stream) = &self.stream {
             return Poll::Ready(Ok(Arc::clone(stream)));

@@ -1,7 +1,7 @@
 //! What stands between DTLS and SCTP, so that a close cannot overtake what came before it.
 //!
 //! The crate's SCTP throws unread messages away at the moment it learns of a close. The gate learns first:
-//! it tells the driver ([`Life::gone`](super::driver::Life)) and keeps SCTP waiting until the reader has
+//! it tells the driver (`Life::gone`) and keeps SCTP waiting until the reader has
 //! collected everything.
 
 use std::future::Future;
