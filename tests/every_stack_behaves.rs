@@ -459,3 +459,96 @@ async fn stats_count_bytes(stack: Arc<dyn Stack>) {
     assert!(caller.connection.stats().await.bytes_sent >= 10_000);
     assert!(answerer.connection.stats().await.bytes_received >= 10_000);
 }
+
+#[cfg(feature = "webrtc")]
+mod webrtc_rs_alone {
+    use super::*;
+
+    /// micro-rdk answers so: the caller starts the DTLS handshake.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn the_answerer_may_be_passive() {
+        let (mut caller, mut answerer) = two(&webrtc_rs()).await;
+        let mut offer = caller.connection.create_offer().await.unwrap();
+        offer.sdp = offer.sdp.replace("a=setup:actpass", "a=setup:active");
+        let answer = answerer.connection.accept_offer(offer).await.unwrap();
+        assert!(answer.sdp.contains("a=setup:passive"));
+        caller.connection.set_answer(answer).await.unwrap();
+        for candidate in gathered(&mut caller).await {
+            answerer.connection.add_remote_candidate(candidate).await.unwrap();
+        }
+        opened(&mut caller, &mut answerer).await;
+        send(&mut caller.channel, "hello").await.unwrap();
+        assert_eq!(recv(&mut answerer.channel).await.unwrap(), "hello");
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_stranger_with_another_certificate_is_refused() {
+        let (mut caller, answerer) = two(&webrtc_rs()).await;
+        let offer = caller.connection.create_offer().await.unwrap();
+        let mut answer = answerer.connection.accept_offer(offer).await.unwrap();
+        let start = answer.sdp.find("sha-256 ").unwrap() + 8;
+        answer.sdp.replace_range(start..start + 5, "00:00");
+        caller.connection.set_answer(answer).await.unwrap();
+        for candidate in gathered(&mut caller).await {
+            answerer.connection.add_remote_candidate(candidate).await.unwrap();
+        }
+        let state = until(&mut caller, |state| state.phase.is_final()).await;
+        assert!(matches!(&state.phase, Phase::Failed(why) if why.contains("DTLS")), "{state:?}");
+        assert!(patiently("opening", open(&mut caller.channel)).await.is_err());
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn ipv6_alone_is_enough() {
+        if tokio::net::UdpSocket::bind("[::1]:0").await.is_err() {
+            println!("skipped: this host has no ::1");
+            return;
+        }
+        let (mut caller, mut answerer) = two(&webrtc_rs()).await;
+        let offer = without_candidates(&caller.connection.create_offer().await.unwrap());
+        let answer = without_candidates(&answerer.connection.accept_offer(offer).await.unwrap());
+        caller.connection.set_answer(answer).await.unwrap();
+        let (there, back) = (gathered(&mut caller).await, gathered(&mut answerer).await);
+        for (found, to) in [(there, &answerer), (back, &caller)] {
+            for candidate in found.into_iter().filter(|candidate| candidate.candidate.contains(" ::1 ")) {
+                to.connection.add_remote_candidate(candidate).await.unwrap();
+            }
+        }
+        opened(&mut caller, &mut answerer).await;
+        let path = caller.connection.stats().await.path.unwrap();
+        assert!(path.remote_address.starts_with("[::1]:"), "{path}");
+    }
+
+    /// Nobody answers at that address; the servers must not hold up what is known at once.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn dead_and_unusable_servers_delay_no_host_candidate() {
+        use farlink::peer::IceServer;
+        let silent = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let port = silent.local_addr().unwrap().port();
+        let mut config = PeerConfig::new(Role::Caller);
+        config.ice_servers = vec![
+            IceServer::new(&format!("stun:127.0.0.1:{port}")).unwrap(),
+            IceServer::new("turns:127.0.0.1:1").unwrap(),
+            IceServer::new("turn:127.0.0.1:1").unwrap(),
+        ];
+        let mut caller = webrtc_rs().open(config).await.unwrap();
+        caller.connection.create_offer().await.unwrap();
+        let first = tokio::time::timeout(Duration::from_secs(2), caller.candidates.recv()).await;
+        assert!(first.unwrap().unwrap().candidate.contains("typ host"));
+    }
+
+    /// What a robot with cameras, or a browser, may send before anything else.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn an_offer_with_media_is_answered_without_it() {
+        let (mut caller, mut answerer) = two(&webrtc_rs()).await;
+        let offer = caller.connection.create_offer().await.unwrap();
+        let media = "m=video 9 UDP/TLS/RTP/SAVPF 96\r\na=mid:1\r\na=rtpmap:96 VP8/90000\r\na=sendrecv\r\n";
+        let with_media = Description::offer(offer.sdp + media);
+        let answer = answerer.connection.accept_offer(with_media).await.unwrap();
+        assert!(answer.sdp.contains("m=video 0 UDP/TLS/RTP/SAVPF 96\r\n"));
+        caller.connection.set_answer(answer).await.unwrap();
+        for candidate in gathered(&mut caller).await {
+            answerer.connection.add_remote_candidate(candidate).await.unwrap();
+        }
+        opened(&mut caller, &mut answerer).await;
+    }
+}

@@ -14,6 +14,8 @@
 //!
 //! # Invariant
 //! Dropping the [`Peer`]'s parts closes everything that the stack opened for it: sockets, tasks, timers.
+//! Dropping the channel is enough, as is [`PeerConnection::close`]; dropping only the others is not, so
+//! that the owner of the channel need not keep them.
 //!
 //! The data channel is polled rather than called back so that a stack which owns no socket and runs no task
 //! (one that is driven by its owner's polls) fits as well as one that has a task of its own.
@@ -166,8 +168,8 @@ pub trait DataChannel: fmt::Debug + Send {
     fn poll_ready(&mut self, cx: &mut Context<'_>, limit: usize) -> Poll<Result<(), ChannelClosed>>;
 
     /// Hands over one message of at most [`MAX_CHANNEL_MESSAGE`] bytes. Only after
-    /// [`poll_ready`](Self::poll_ready) was ready; the stack may need a further poll of it to get the
-    /// message out.
+    /// [`poll_ready`](Self::poll_ready) was ready. The stack may need a further poll of the channel, of any
+    /// method, to get the message out; if so, it wakes the task that polled last.
     ///
     /// # Errors
     /// [`ChannelClosed`] when nothing can be sent any more.

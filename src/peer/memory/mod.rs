@@ -9,9 +9,11 @@
 //!
 //! # Invariant
 //! No global state: dropping a peer takes it out of its stack, dropping the stack leaves nothing.
-//! All rules are in [`world`], which knows no task and no clock; the rest drives it.
+//! All rules are in `world`, which knows no task and no clock; the rest drives it.
 
 mod connection;
+#[cfg(test)]
+mod tests;
 mod world;
 
 use std::fmt;

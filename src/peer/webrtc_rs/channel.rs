@@ -74,6 +74,12 @@ impl Channel {
         }
     }
 
+    /// For tests that do what this stack never does.
+    #[cfg(test)]
+    pub(super) fn stream(&self) -> Arc<Stream> {
+        Arc::clone(self.stream.as_ref().unwrap())
+    }
+
     fn poll_stream(&mut self, cx: &mut Context<'_>) -> Poll<Result<Arc<Stream>, ChannelClosed>> {
         if let Some(stream) = &self.stream {
             return Poll::Ready(Ok(Arc::clone(stream)));
@@ -135,9 +141,16 @@ impl Channel {
     /// by the write's own waker.
     fn poll_low(&self, cx: &Context<'_>, stream: &Stream, left: usize) -> Poll<()> {
         self.low.register(cx.waker());
-        let below = self.ready_below.map_or(0, |limit| limit - 1);
-        stream.set_buffered_amount_low_threshold(below.saturating_sub(self.queued));
-        if self.buffered() <= left { Poll::Ready(()) } else { Poll::Pending }
+        // There is one threshold: first the higher one, of a poll_ready that waits or was given up, and
+        // below that the one of this call.
+        let higher = self.ready_below.map_or(left, |limit| limit - 1).max(left);
+        for threshold in [higher, left] {
+            stream.set_buffered_amount_low_threshold(threshold.saturating_sub(self.queued));
+            if self.buffered() > threshold {
+                return Poll::Pending;
+            }
+        }
+        Poll::Ready(())
     }
 
     fn end(&mut self) {

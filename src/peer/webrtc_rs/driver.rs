@@ -45,6 +45,9 @@ pub(super) struct Life {
     /// The channel's reader has collected everything, or is gone.
     pub(super) drained: CancellationToken,
     pub(super) reader: Arc<Reader>,
+    /// A test that speaks on channel 1 itself.
+    #[cfg(test)]
+    pub(super) tap: Arc<Mutex<Option<oneshot::Sender<Arc<Stream>>>>>,
 }
 
 /// What the negotiation comes to.
@@ -134,6 +137,13 @@ impl Driver {
         self.state.send_replace(PeerState { phase: Phase::Connected, path: self.path() });
         // Nobody wants it when the channel was dropped; then the end is near.
         let _ = stream.send(data);
+        #[cfg(test)]
+        let tap = self.life.tap.lock().unwrap().take();
+        #[cfg(test)]
+        if let Some(tap) = tap {
+            let _ = tap.send(negotiation);
+            return self.watch().await;
+        }
         let negotiation = Negotiation::new(negotiation, start, Arc::clone(&self.ice));
         tokio::select! {
             last = self.watch() => last,

@@ -1,7 +1,7 @@
 //! What stands between DTLS and SCTP, so that a close cannot overtake what came before it.
 //!
 //! The crate's SCTP throws unread messages away at the moment it learns of a close. The gate learns first:
-//! it tells the driver ([`Life::gone`](super::driver::Life)) and keeps SCTP waiting until the reader has
+//! it tells the driver (`Life::gone`) and keeps SCTP waiting until the reader has
 //! collected everything.
 
 use std::future::Future;
@@ -68,17 +68,18 @@ impl Gate {
             Ok(length) => news(buffer.get(..*length).unwrap_or_default()),
             Err(_) => News::Closed,
         };
-        match (last_word, received) {
-            (News::None, Ok(length)) => return Ok(length),
+        if let Ok(length) = received {
+            if last_word == News::None {
+                return Ok(length);
+            }
             // SCTP may know of packets that are missing, and waits for them. A slow reader's messages are
             // safe only when SCTP learns nothing.
-            (News::ChannelReset, Ok(length)) => {
-                if tokio::time::timeout(RESET_WAIT, self.reader.caught_up()).await.is_ok() {
-                    self.reset_passed.store(true, Ordering::SeqCst);
-                    return Ok(length);
-                }
+            if last_word == News::ChannelReset
+                && tokio::time::timeout(RESET_WAIT, self.reader.caught_up()).await.is_ok()
+            {
+                self.reset_passed.store(true, Ordering::SeqCst);
+                return Ok(length);
             }
-            _ => {}
         }
         self.gone.cancel();
         self.ending.cancelled().await;

@@ -12,7 +12,7 @@
 //! ```
 //!
 //! # Invariant
-//! The driver owns whatever has to be closed, and closes it when [`Life::end`](driver::Life) says so:
+//! The driver owns whatever has to be closed, and closes it when `driver::Life::end` says so:
 //! `close()`, the channel's drop, failure, or the peer's close. Nothing holds the driver but the runtime.
 //!
 //! What it cannot do: TURN over TCP or TLS, ICE restarts, retransmission time-outs below 1 s.
@@ -25,6 +25,8 @@ mod gate;
 mod ice;
 mod negotiation;
 mod remote;
+#[cfg(test)]
+mod tests;
 mod timing;
 
 use std::fmt;
@@ -40,7 +42,7 @@ use self::connection::{Connection, Negotiated};
 use self::driver::{Driver, Life};
 use self::ice::Ice;
 use self::remote::RemoteCandidates;
-use super::{Peer, PeerConfig, PeerError, PeerState, Stack};
+use super::{Candidate, Peer, PeerConfig, PeerError, PeerState, Stack};
 
 /// Candidates that wait for their reader. A host with more addresses than this loses the rest.
 const CANDIDATES: usize = 256;
@@ -96,16 +98,25 @@ impl Stack for WebRtcRs {
             // In a task, so that a drop of this future cannot leave an agent half made: the peer is
             // finished and dropped, which closes it.
             let opening = tokio::spawn(assemble(config, identity?, resolve_mdns));
-            opening.await.map_err(|cause| PeerError::because("cannot open a peer", cause))?
+            let parts = opening.await.map_err(|cause| PeerError::because("cannot open a peer", cause))??;
+            Ok(Peer::new(Arc::new(parts.connection), parts.candidates, parts.state, Box::new(parts.channel)))
         })
     }
+}
+
+/// A [`Peer`] before its parts lose their types.
+struct Parts {
+    connection: Connection,
+    candidates: mpsc::Receiver<Candidate>,
+    state: watch::Receiver<PeerState>,
+    channel: Channel,
 }
 
 async fn assemble(
     config: PeerConfig,
     identity: Arc<Identity>,
     resolve_mdns: bool,
-) -> Result<Peer, PeerError> {
+) -> Result<Parts, PeerError> {
     let life = Life::default();
     let ice = Arc::new(Ice::open(&config).await?);
     let remote = Arc::new(RemoteCandidates::new(resolve_mdns));
@@ -125,5 +136,5 @@ async fn assemble(
     let channel = Channel::new(opening, life.clone());
     let negotiation = Mutex::new(Negotiated::new(found, start));
     let connection = Connection { role: config.role, ice, remote, identity, life, negotiation };
-    Ok(Peer::new(Arc::new(connection), candidates, state, Box::new(channel)))
+    Ok(Parts { connection, candidates, state, channel })
 }

@@ -110,7 +110,9 @@ impl RemoteCandidates {
                 Ok(Ok(address)) => {
                     let address = address.ip().to_string();
                     let mut words: Vec<&str> = words.iter().map(String::as_str).collect();
-                    words[4] = &address;
+                    if let Some(name) = words.get_mut(4) {
+                        *name = &address;
+                    }
                     let _ = this.add_words(&words, &agent);
                 }
                 Ok(Err(error)) => debug!(%error, "cannot look up a .local candidate"),
@@ -150,7 +152,7 @@ impl RemoteCandidates {
 
     /// What the peer says that this address is. A check that overtook its candidate made it look reflexive.
     pub(super) fn kind(&self, address: SocketAddr, kind: CandidateType) -> CandidateKind {
-        self.lock().kinds.get(&address).copied().unwrap_or(ice::kind(kind))
+        self.lock().kinds.get(&address).copied().unwrap_or_else(|| ice::kind(kind))
     }
 
     fn lock(&self) -> MutexGuard<'_, Known> {
