@@ -561,7 +561,7 @@ async fn a_hook_decides_who_may_call_and_who_may_answer() {
     let lab = Lab::with(QueueLimits::default(), |service| service.with_authorize(Arc::new(authorize))).await;
     let mut client = lab.client().await;
     assert_eq!(call(&client, "h").await.unwrap_err().code(), Code::Unauthenticated);
-    let mut config = |token: &'static str| {
+    let config = |token: &'static str| {
         let mut request = to(&["h"], OptionalWebRtcConfigRequest {});
         request.metadata_mut().insert("authorization", token.parse().unwrap());
         let mut client = client.clone();
