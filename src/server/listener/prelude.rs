@@ -42,8 +42,7 @@ pub(super) fn incoming(
     tls: Option<TlsIdentity>,
     cut: CancellationToken,
 ) -> impl Stream<Item = Result<Connection, Infallible>> {
-    let accepting = Accepting { listener, tls, cut, preludes: JoinSet::new(), oldest: VecDeque::new() };
-    stream::unfold(accepting, |mut accepting| async move {
+    stream::unfold(Accepting::new(listener, tls, cut, MAX_PRELUDES), |mut accepting| async move {
         let connection = accepting.next().await;
         Some((Ok(connection), accepting))
     })
@@ -56,9 +55,15 @@ struct Accepting {
     preludes: JoinSet<Option<Connection>>,
     /// The tasks in `preludes` and some that are over, the oldest first.
     oldest: VecDeque<AbortHandle>,
+    /// Preludes at a time.
+    most: usize,
 }
 
 impl Accepting {
+    fn new(listener: TcpListener, tls: Option<TlsIdentity>, cut: CancellationToken, most: usize) -> Self {
+        Self { listener, tls, cut, preludes: JoinSet::new(), oldest: VecDeque::new(), most }
+    }
+
     async fn next(&mut self) -> Connection {
         loop {
             tokio::select! {
@@ -83,13 +88,13 @@ impl Accepting {
         while self.oldest.front().is_some_and(AbortHandle::is_finished) {
             self.oldest.pop_front();
         }
-        if self.oldest.len() >= MAX_PRELUDES {
+        if self.oldest.len() >= self.most {
             self.oldest.retain(|task| !task.is_finished());
         }
-        if self.oldest.len() >= MAX_PRELUDES {
-            if let Some(task) = self.oldest.pop_front() {
-                task.abort();
-            }
+        if self.oldest.len() >= self.most
+            && let Some(task) = self.oldest.pop_front()
+        {
+            task.abort();
         }
         let (tls, cut) = (self.tls.clone(), self.cut.clone());
         let task = self.preludes.spawn(async move {
@@ -137,4 +142,25 @@ async fn refuse_tls(mut tcp: TcpStream) -> io::Result<()> {
     };
     // A client that does not close has had its answer.
     timeout(Duration::from_secs(1), drain).await.unwrap_or(Ok(()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn one_silent_peer_too_many_pushes_out_the_oldest() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let mut accepting = Accepting::new(listener, None, CancellationToken::new(), 2);
+        let mut oldest = TcpStream::connect(addr).await.unwrap();
+        let mut second = TcpStream::connect(addr).await.unwrap();
+        let mut speaks = TcpStream::connect(addr).await.unwrap();
+        speaks.write_all(b"P").await.unwrap();
+        timeout(Duration::from_secs(5), accepting.next()).await.expect("locked out");
+        assert_eq!(timeout(Duration::from_secs(5), oldest.read(&mut [0])).await.unwrap().unwrap(), 0);
+        // The one after it has not been touched.
+        second.write_all(b"P").await.unwrap();
+        timeout(Duration::from_secs(5), accepting.next()).await.expect("pushed out as well");
+    }
 }

@@ -117,22 +117,31 @@ impl Shared {
 
     /// One step of the rules, and a task for the timers it set.
     fn step<R>(self: &Arc<Self>, step: impl FnOnce(&mut Rules, std::time::Instant) -> R) -> R {
-        let mut state = self.lock();
-        let result = step(&mut state.rules, Instant::now().into_std());
-        let Some(due) = state.rules.next_timer() else { return result };
-        match state.sleeps_until {
-            None => {
-                // Ends are dropped anywhere, also where no runtime is any more: then no timer will run, and
-                // the next step inside one starts it.
-                if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+        let (result, needs_task) = {
+            let mut state = self.lock();
+            let result = step(&mut state.rules, Instant::now().into_std());
+            let needs_task = match (state.rules.next_timer(), state.sleeps_until) {
+                (Some(due), None) => {
                     state.sleeps_until = Some(due);
-                    let running = Running(Arc::downgrade(self));
-                    let changed = self.timers_changed.clone();
-                    runtime.spawn(run_timers(running, changed));
+                    true
                 }
+                (Some(due), Some(asleep)) if due < asleep => {
+                    self.timers_changed.notify_one();
+                    false
+                }
+                _ => false,
+            };
+            (result, needs_task)
+        };
+        if needs_task {
+            let running = Running(Arc::downgrade(self));
+            let task = run_timers(running, self.timers_changed.clone());
+            // Ends are dropped anywhere, also where no runtime is any more, or one that is going down and
+            // drops the task at once, which is why the lock is free here. Then no timer runs until a step
+            // inside another runtime.
+            if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+                runtime.spawn(task);
             }
-            Some(asleep) if due < asleep => self.timers_changed.notify_one(),
-            Some(_) => {}
         }
         result
     }

@@ -155,3 +155,20 @@ fn ends_may_be_dropped_after_their_runtime() {
         tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
     second.block_on(a_sleeping_deadline_fires(&queue));
 }
+
+#[test]
+fn a_runtime_may_go_down_with_ends_in_its_tasks() {
+    let (done, is_done) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let queue = MemoryQueue::default();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        runtime.block_on(async {
+            tokio::spawn(answerer(&queue, "h").await.offer());
+            settle().await;
+        });
+        drop(runtime);
+        done.send(queue.counts()).unwrap();
+    });
+    let counts = is_done.recv_timeout(Duration::from_secs(10)).expect("dropping the runtime hangs");
+    assert_eq!(counts.answerers, 0);
+}
