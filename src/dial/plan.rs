@@ -175,16 +175,14 @@ fn turn_filter(options: &DialOptions) -> Result<TurnFilter, ConfigError> {
     if options.force_p2p && options.turn_uri.is_some() {
         return Err(ConfigError::Conflict("force_p2p uses no TURN server: leave turn_uri out"));
     }
-    let mut filter = TurnFilter::default();
-    filter.no_relays = options.force_p2p;
-    filter.only =
-        options.turn_uri.as_deref().map(str::parse::<IceUrl>).transpose().map_err(ConfigError::TurnUri)?;
-    if filter.only.as_ref().is_some_and(|url| !url.scheme.is_turn()) {
+    let only = options.turn_uri.as_deref().map(str::parse::<IceUrl>).transpose();
+    let only = only.map_err(ConfigError::TurnUri)?;
+    if only.as_ref().is_some_and(|url| !url.scheme.is_turn()) {
         return Err(ConfigError::Conflict(
             "turn_uri must be the URI of a TURN server: turn:... or turns:...",
         ));
     }
-    Ok(filter)
+    Ok(TurnFilter { only, no_relays: options.force_p2p })
 }
 
 fn check_scheme(address: &Address, insecure: bool) -> Result<(), ConfigError> {
