@@ -1,4 +1,36 @@
 //! farlink: you name a robot, you get a gRPC channel to it, wherever it is.
+//!
+//! The entry point is [`dial`](fn@dial). It reaches the robot over a WebRTC data channel that is negotiated
+//! through Viam signaling, or directly, and returns a [`Channel`]: any client that tonic generates works with
+//! it. The robot's side is [`server::Server`]; the signaling server is the crate `farlink-signaling`.
+//!
+//! ```no_run
+//! use farlink::DialOptions;
+//! use farlink::proto::robot::GetVersionRequest;
+//! use farlink::proto::robot::robot_service_client::RobotServiceClient;
+//!
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let options = DialOptions::with_api_key("the key", "11111111-2222-3333-4444-555555555555")?;
+//! let channel = farlink::dial("robot-main.abc.viam.cloud", options).await?;
+//! let mut robot = RobotServiceClient::new(channel);
+//! println!("{}", robot.get_version(GetVersionRequest {}).await?.into_inner().version);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Structure
+//! Floors; a module imports from those below. [`proto`], [`wire`], [`address`]: words. [`peer`]: one peer
+//! connection, whoever implements it. [`transport`]: what carries RPCs. [`auth`], [`signaling`],
+//! [`dial`](mod@dial): finding each other. [`Channel`], [`Event`], [`server`]: what users hold.
+//!
+//! # Features
+//! - `webrtc` (default): the protocols of the `webrtc` crate as the WebRTC stack. Without it farlink still
+//!   dials and serves directly, and over any [`peer::Stack`] of your own.
+//!
+//! # Limits
+//! Messages are up to 32 MiB, of which tonic's clients and servers take 4 MiB unless
+//! `max_decoding_message_size` says more. What one connection may cost is in
+//! [`transport::webrtc::Limits`].
 
 #![cfg_attr(not(test), deny(clippy::unwrap_used))]
 
@@ -19,3 +51,8 @@ pub use self::channel::{Channel, dial};
 pub use self::dial::{ConfigError, DialError, DialOptions, DialReport, Fallback};
 pub use self::event::{Event, Events};
 pub use self::peer::IceServer;
+
+/// README's examples compile.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

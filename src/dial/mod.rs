@@ -1,7 +1,7 @@
 //! Getting to a robot: which ways there are, in which order, with how much time, and what became of each.
 //!
 //! Floor 3. Below are signaling and the transports; above, [`Channel`](crate::Channel) is what a user gets.
-//! [`plan`] checks what was asked, [`webrtc`] and [`connect`] go the ways, `attempt` times their stages,
+//! `plan` checks what was asked, `webrtc` and `connect` go the ways, `attempt` times their stages,
 //! and the report tells all of it.
 //!
 //! ```text

@@ -1,6 +1,6 @@
 //! gRPC over HTTP/2: one connection to the robot itself, or to a signaling server.
 //!
-//! Floor 2. [`connect`] opens the byte stream, [`tls`] secures it, and [`DirectTransport`] speaks HTTP/2 on
+//! Floor 2. `connect` opens the byte stream, `tls` secures it, and [`DirectTransport`] speaks HTTP/2 on
 //! it with hyper. It is one connection and stays one: when it is lost, its calls fail and it is closed.
 //! Dialing again is somebody else's decision.
 //!
