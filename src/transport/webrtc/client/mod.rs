@@ -15,7 +15,6 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 
 use http::{Request, Response};
@@ -116,9 +115,9 @@ impl Transport for WebRtcTransport {
         let (open_streams, streams_opened) = shared.table.counts();
         Stats {
             path: peer.path,
-            rtt: peer.rtt,
-            bytes_sent: shared.traffic.sent.load(Ordering::Relaxed),
-            bytes_received: shared.traffic.received.load(Ordering::Relaxed),
+            rtt: peer.rtt.or_else(|| shared.traffic.rtt()),
+            bytes_sent: shared.traffic.sent(),
+            bytes_received: shared.traffic.received(),
             open_streams,
             streams_opened,
             frames_dropped: shared.table.dropped(),

@@ -17,7 +17,6 @@ mod table;
 use std::convert::Infallible;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use http::{Extensions, Request, Response};
@@ -81,9 +80,9 @@ impl RobotConnection {
         let (open_streams, streams_opened) = self.table.counts();
         Stats {
             path: peer.path,
-            rtt: peer.rtt,
-            bytes_sent: self.traffic.sent.load(Ordering::Relaxed),
-            bytes_received: self.traffic.received.load(Ordering::Relaxed),
+            rtt: peer.rtt.or_else(|| self.traffic.rtt()),
+            bytes_sent: self.traffic.sent(),
+            bytes_received: self.traffic.received(),
             open_streams,
             streams_opened,
             frames_dropped: self.table.dropped(),
