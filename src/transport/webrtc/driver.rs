@@ -165,7 +165,7 @@ impl<D: Demux> Driver<D> {
             if ready!(self.channel.poll_ready(cx, self.backlog.limit())).is_err() {
                 return Poll::Ready(CloseReason::Peer);
             }
-            let frame = ready!(self.outbox.poll_pop(cx));
+            let frame = ready!(self.outbox.poll_pop());
             let length = frame.len() as u64;
             if self.channel.send(frame).is_err() {
                 return Poll::Ready(CloseReason::Peer);
@@ -207,6 +207,7 @@ impl<D: Demux> Future for Driver<D> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = &mut *self;
+        this.outbox.register(cx);
         if let Poll::Ready(reason) = this.poll_state(cx) {
             this.end(reason);
             return Poll::Ready(());

@@ -23,6 +23,7 @@ use http::{Extensions, Request, Response};
 use tonic::Status;
 use tonic::body::Body;
 use tower::util::BoxCloneSyncService;
+use tracing::Instrument as _;
 
 use self::table::Table;
 use super::driver::{Driver, Traffic};
@@ -65,7 +66,7 @@ impl RobotConnection {
             Arc::clone(&traffic),
             Arc::clone(&table),
         );
-        tokio::spawn(driver);
+        tokio::spawn(driver.instrument(tracing::info_span!("channel", end = "robot")));
         Self { table, link, traffic, connection }
     }
 
