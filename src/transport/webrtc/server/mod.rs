@@ -21,6 +21,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use http::{Extensions, Request, Response};
+use tokio_util::sync::CancellationToken;
 use tonic::Status;
 use tonic::body::Body;
 use tower::util::BoxCloneSyncService;
@@ -43,6 +44,8 @@ pub struct RobotConnection {
     link: Arc<Link>,
     traffic: Arc<Traffic>,
     connection: Arc<dyn PeerConnection>,
+    /// Cancelled when the driver is gone.
+    done: CancellationToken,
 }
 
 impl RobotConnection {
@@ -52,6 +55,7 @@ impl RobotConnection {
     pub fn new(peer: Peer, service: RobotService, extensions: Extensions, limits: Limits) -> Self {
         let outbox = Arc::new(Outbox::new(|stream, packet, _| frame::response_packet(stream, packet)));
         let table = Arc::new(Table::new(limits, Arc::clone(&outbox), service, extensions));
+        let done = CancellationToken::new();
         let link = Arc::new(Link::new());
         let traffic = Arc::new(Traffic::default());
         let Peer { connection, candidates, state, channel } = peer;
@@ -65,9 +69,10 @@ impl RobotConnection {
             Arc::clone(&link),
             Arc::clone(&traffic),
             Arc::clone(&table),
+            done.clone().drop_guard(),
         );
         tokio::spawn(driver);
-        Self { table, link, traffic, connection }
+        Self { table, link, traffic, connection, done }
     }
 
     /// Where it stands, and every change of that.
@@ -92,15 +97,14 @@ impl RobotConnection {
     }
 
     /// Closes it gently: new calls get UNAVAILABLE at once, those in flight have `grace` to end and then get
-    /// UNAVAILABLE too; then the connection closes. Returns when all trailers have been handed to the
-    /// stack. Cancelling it leaves new calls refused and the rest as it was.
+    /// UNAVAILABLE too; then the connection closes. Returns when the caller has acknowledged all trailers, or
+    /// half a second after the last. Cancelling it leaves new calls refused and the rest as it was.
     pub async fn drain(&self, grace: Duration) {
         self.table.refuse_new();
         let _ = tokio::time::timeout(grace, self.table.idle()).await;
         self.table.end_all(&Status::unavailable("the robot is shutting down"));
         self.close();
-        let mut link = self.link.watch();
-        link.closed().await;
+        self.done.cancelled().await;
     }
 
     /// Closes it at once: handlers are cancelled. Idempotent, does not wait.
