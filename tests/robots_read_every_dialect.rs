@@ -14,7 +14,7 @@ use farlink::proto::google_rpc::Status as WireStatus;
 use farlink::proto::webrtc::{
     Metadata, Request, RequestHeaders, RequestMessage, Stream, Strings, request, response,
 };
-use farlink::transport::webrtc::{Limits, RobotConnection, RobotService};
+use farlink::transport::webrtc::{Limits, Methods, RobotConnection, RobotService};
 use http::Extensions;
 use prost::Message as _;
 use raw::{Raw, memory_pair};
@@ -31,7 +31,10 @@ async fn robot() -> (Raw, RobotConnection) {
 async fn robot_within(limits: Limits) -> (Raw, RobotConnection) {
     let (caller, answerer) = memory_pair().await;
     let service = RobotService::new(Probe::routes().prepare());
-    (Raw { peer: caller }, RobotConnection::new(answerer, service, Extensions::new(), limits))
+    let probe = protox::compile(["probe.proto"], ["tests/proto"]).unwrap();
+    let methods = Methods::new().with_descriptors(probe.encode_to_vec()).unwrap();
+    let robot = RobotConnection::with_methods(answerer, service, Extensions::new(), limits, methods);
+    (Raw { peer: caller }, robot)
 }
 
 fn hello() -> Vec<u8> {

@@ -133,6 +133,7 @@ impl Server {
         let connections = Connections {
             service: RobotService::new(routes.clone()),
             limits: builder.limits,
+            methods: builder.methods.clone(),
             max: builder.max_connections,
             grace: builder.grace,
             stop: stop.clone(),

@@ -114,12 +114,12 @@ impl Inbox {
         self.change(|state| state.head = Some(head));
     }
 
-    /// A message has come. Returns the bytes that this stream now holds, or 0 when it is the only message:
+    /// A message has come; after the end it is dropped. Returns the bytes that this stream now holds, or 0 when it is the only message:
     /// one always fits.
     pub(super) fn put_message(&self, message: Bytes) -> usize {
         let mut total = 0;
         self.change(|state| {
-            if !state.abandoned {
+            if !state.abandoned && state.end.is_none() {
                 self.held.unread.fetch_add(cost(&message), Ordering::Relaxed);
                 state.bytes += cost(&message);
                 state.messages.push_back(message);

@@ -12,6 +12,7 @@
 //! Contract: goutils `rpc/wrtc_server_channel.go`, `rpc/wrtc_server_stream.go`.
 
 mod call;
+mod methods;
 mod table;
 
 use std::convert::Infallible;
@@ -26,6 +27,7 @@ use tonic::Status;
 use tonic::body::Body;
 use tower::util::BoxCloneSyncService;
 
+pub use self::methods::Methods;
 use self::table::Table;
 use super::driver::{Driver, Traffic};
 use super::limits::Limits;
@@ -52,9 +54,23 @@ impl RobotConnection {
     /// Takes over a peer whose data channel is open. Each request carries a copy of `extensions`, where
     /// handlers find out who is calling. Spawns one task, and one per call; must be called inside a tokio
     /// runtime.
+    ///
+    /// Callers who never half-close (Viam's TypeScript SDK) are served only if the
+    /// [methods](Self::with_methods) are known.
     pub fn new(peer: Peer, service: RobotService, extensions: Extensions, limits: Limits) -> Self {
+        Self::with_methods(peer, service, extensions, limits, Methods::new())
+    }
+
+    /// The same, for a service of which it is known which methods take one message.
+    pub fn with_methods(
+        peer: Peer,
+        service: RobotService,
+        extensions: Extensions,
+        limits: Limits,
+        methods: Methods,
+    ) -> Self {
         let outbox = Arc::new(Outbox::new(|stream, packet, _| frame::response_packet(stream, packet)));
-        let table = Arc::new(Table::new(limits, Arc::clone(&outbox), service, extensions));
+        let table = Arc::new(Table::new(limits, Arc::clone(&outbox), service, extensions, methods));
         let done = CancellationToken::new();
         let link = Arc::new(Link::new());
         let traffic = Arc::new(Traffic::default());

@@ -14,8 +14,8 @@ use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tonic::Status;
 
-use super::RobotService;
 use super::call::{self, Reply};
+use super::{Methods, RobotService};
 use crate::proto::webrtc::{Metadata, RequestHeaders, request};
 use crate::transport::CloseReason;
 use crate::transport::webrtc::driver::Demux;
@@ -37,6 +37,7 @@ pub(super) struct Table {
     pub(super) outbox: Arc<Outbox>,
     service: RobotService,
     extensions: Extensions,
+    methods: Methods,
     open: watch::Sender<usize>,
     opened: AtomicU64,
     dropped: AtomicU64,
@@ -50,6 +51,8 @@ struct State {
 
 struct Call {
     wire: RequestStream,
+    /// The request is whole with its first message, whatever the caller says.
+    one_message: bool,
     inbox: Arc<Inbox>,
     handler: Option<AbortHandle>,
 }
@@ -60,6 +63,7 @@ impl Table {
         outbox: Arc<Outbox>,
         service: RobotService,
         extensions: Extensions,
+        methods: Methods,
     ) -> Self {
         Self {
             state: Mutex::default(),
@@ -68,6 +72,7 @@ impl Table {
             outbox,
             service,
             extensions,
+            methods,
             open: watch::Sender::new(0),
             opened: AtomicU64::new(0),
             dropped: AtomicU64::new(0),
@@ -168,7 +173,8 @@ impl Table {
         }
         let inbox = Arc::new(inbox);
         let wire = RequestStream::new(self.limits.max_message);
-        let call = Call { wire, inbox: Arc::clone(&inbox), handler: None };
+        let one_message = self.methods.takes_one_message(&headers.method);
+        let call = Call { wire, one_message, inbox: Arc::clone(&inbox), handler: None };
         self.lock().calls.insert(stream, call);
         self.open.send_modify(|open| *open += 1);
 
@@ -231,6 +237,7 @@ impl Table {
         if reset {
             return Some(Status::cancelled("request cancelled"));
         }
+        let half_close = half_close || (call.one_message && message.is_some());
         let unread = message.map_or(0, |message| call.inbox.put_message(message));
         if half_close {
             call.inbox.put_end(End::HalfClose);
