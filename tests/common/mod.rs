@@ -1,7 +1,13 @@
 //! What the tests share: a signaling server, a robot and callers in one process, and a service that can be
 //! asked for anything.
 
-#![allow(dead_code, unreachable_pub, missing_docs, reason = "each test binary uses its own part")]
+#![allow(
+    dead_code,
+    unused_imports,
+    unreachable_pub,
+    missing_docs,
+    reason = "each test binary uses its own part"
+)]
 
 mod service;
 
@@ -16,7 +22,7 @@ use farlink_signaling::SignalingServer;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-pub use self::service::{Probe, probe};
+pub use self::service::{Probe, is_running, probe, tokened, until_running};
 
 /// The robot's name.
 pub const ROBOT: &str = "robot.example";
