@@ -24,7 +24,7 @@ pub enum ConfigError {
     #[error(transparent)]
     Address(#[from] AddressError),
     /// The API key's id.
-    #[error("{0} is not a valid UUID: the API key's id looks like 11111111-2222-3333-4444-555555555555")]
+    #[error("{0:?} is not a valid UUID: the API key's id looks like 11111111-2222-3333-4444-555555555555")]
     ApiKeyId(String),
     /// Two options that exclude each other, or an option and the address.
     #[error("{0}")]

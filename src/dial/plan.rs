@@ -181,7 +181,7 @@ fn turn_filter(options: &DialOptions) -> Result<TurnFilter, ConfigError> {
         options.turn_uri.as_deref().map(str::parse::<IceUrl>).transpose().map_err(ConfigError::TurnUri)?;
     if filter.only.as_ref().is_some_and(|url| !url.scheme.is_turn()) {
         return Err(ConfigError::Conflict(
-            "turn_uri must be the URI of a TURN server: turn:... or turns:...",
+            "turn_uri is not the URI of a TURN server: expected turn: or turns:, as in turn:turn.example.com",
         ));
     }
     Ok(filter)
