@@ -95,7 +95,7 @@ impl DialError {
         let failures = report.attempts.iter().filter_map(|attempt| attempt.failure.as_ref());
         if failures.clone().any(Failure::is_denied) {
             Self::Denied(Box::new(report))
-        } else if last.is_some_and(|failure| matches!(failure.cause, Cause::Timeout)) {
+        } else if last.is_some_and(Failure::is_timeout) {
             Self::TimedOut(Box::new(report))
         } else {
             Self::Failed(Box::new(report))
@@ -126,6 +126,15 @@ impl Failure {
             Cause::Status(status) => {
                 matches!(status.code(), Code::Unauthenticated | Code::PermissionDenied)
             }
+            _ => false,
+        }
+    }
+
+    /// Whether the time was up before anybody said no.
+    pub fn is_timeout(&self) -> bool {
+        match &self.cause {
+            Cause::Timeout => true,
+            Cause::Call(error) => matches!(error.kind, CallErrorKind::Timeout { .. }),
             _ => false,
         }
     }

@@ -96,7 +96,7 @@ async fn run(plan: Plan) -> Result<(Dialed, DialReport), DialError> {
 fn webrtc_deadline(plan: &Plan, began: Instant) -> Instant {
     match plan.fallback {
         Fallback::Never => began + plan.timeout,
-        _ => began + (plan.timeout / 2).clamp(plan.timeout.min(Duration::from_secs(1)) / 2, OFFER_LIFETIME),
+        _ => began + (plan.timeout / 2).min(OFFER_LIFETIME),
     }
 }
 

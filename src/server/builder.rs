@@ -53,7 +53,7 @@ impl ServerBuilder {
             dial: DialOptions::new(),
             ice_servers: None,
             relay_only: false,
-            limits: Limits::default(),
+            limits: Limits::for_robots(),
             max_connections: MAX_CONNECTIONS,
             grace: GRACE,
             stack: None,
@@ -120,7 +120,7 @@ impl ServerBuilder {
         self
     }
 
-    /// Bounds of each WebRTC connection.
+    /// Bounds of each WebRTC connection. Default: [`Limits::for_robots`].
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
         self

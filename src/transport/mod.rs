@@ -91,7 +91,8 @@ pub struct Stats {
     pub transport: TransportKind,
     /// The pair of candidates in use. WebRTC only.
     pub path: Option<Path>,
-    /// The newest round trip time of the path. WebRTC only, and only once it was measured.
+    /// The round trip time of the path: the stack's own measurement, or the shortest time of the last
+    /// seconds from sending a frame to its acknowledgement. WebRTC only, and only once something was sent.
     pub rtt: Option<Duration>,
     /// Bytes of messages and headers sent. WebRTC only: frames, before encryption.
     pub bytes_sent: u64,

@@ -42,6 +42,9 @@ use crate::wire::timeout;
 /// goutils' servers allow one every 5 s and its clients send one every 20 s (`rpc/dialer.go`).
 const KEEPALIVE: Duration = Duration::from_secs(20);
 
+/// Bytes of a response's headers or trailers: as much as a frame carries on the other transport.
+const MAX_HEADERS: u32 = 64 * 1024;
+
 /// gRPC over one HTTP/2 connection. Clones share it; it closes when the last clone and the last open call
 /// are dropped, or by [`close`](Transport::close).
 #[derive(Clone)]
@@ -72,6 +75,7 @@ impl DirectTransport {
             .keep_alive_interval(KEEPALIVE)
             .keep_alive_timeout(KEEPALIVE)
             .keep_alive_while_idle(true)
+            .max_header_list_size(MAX_HEADERS)
             .handshake::<_, Body>(TokioIo::new(stream))
             .await
             .map_err(|error| ConnectError::Http(Arc::new(error)))?;

@@ -28,6 +28,7 @@ use tokio_stream::wrappers::WatchStream;
 
 use super::backlog::Backlog;
 use super::outbox::Outbox;
+use super::rtt::Rtt;
 use crate::peer::{DataChannel, PeerConnection, PeerState, Phase};
 use crate::transport::CloseReason;
 use crate::transport::link::Link;
@@ -50,11 +51,31 @@ pub(super) trait Demux: Send + Unpin + 'static {
     fn ended(&mut self, reason: &CloseReason);
 }
 
-/// Bytes through one data channel.
+/// What went through one data channel.
 #[derive(Debug, Default)]
 pub(super) struct Traffic {
-    pub(super) sent: AtomicU64,
-    pub(super) received: AtomicU64,
+    sent: AtomicU64,
+    received: AtomicU64,
+    /// Nanoseconds; zero before the first measurement.
+    rtt: AtomicU64,
+}
+
+impl Traffic {
+    /// Bytes of frames sent.
+    pub(super) fn sent(&self) -> u64 {
+        self.sent.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of frames received.
+    pub(super) fn received(&self) -> u64 {
+        self.received.load(Ordering::Relaxed)
+    }
+
+    /// The round trip time as acknowledgements show it.
+    pub(super) fn rtt(&self) -> Option<Duration> {
+        let nanos = self.rtt.load(Ordering::Relaxed);
+        (nanos > 0).then(|| Duration::from_nanos(nanos))
+    }
 }
 
 /// The task. Ends when the connection does.
@@ -67,6 +88,7 @@ pub(super) struct Driver<D: Demux> {
     traffic: Arc<Traffic>,
     demux: D,
     backlog: Backlog,
+    rtt: Rtt,
     linger: Option<Pin<Box<Sleep>>>,
     ended: bool,
 }
@@ -83,7 +105,19 @@ impl<D: Demux> Driver<D> {
     ) -> Self {
         let state = WatchStream::new(state);
         let backlog = Backlog::new();
-        Self { channel, connection, state, outbox, link, traffic, demux, backlog, linger: None, ended: false }
+        Self {
+            channel,
+            connection,
+            state,
+            outbox,
+            link,
+            traffic,
+            demux,
+            backlog,
+            rtt: Rtt::default(),
+            linger: None,
+            ended: false,
+        }
     }
 
     /// Follows the peer connection. Ready with a reason when it is over.
@@ -120,19 +154,24 @@ impl<D: Demux> Driver<D> {
     /// Sends what there is, as far as the backlog allows. Ready with a reason when the channel is over.
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<CloseReason> {
         loop {
-            let limited = !self.outbox.is_empty();
-            let sent = self.traffic.sent.load(Ordering::Relaxed);
+            let now = Instant::now();
+            let sent = self.traffic.sent();
             let acknowledged = sent.saturating_sub(self.channel.buffered() as u64);
-            self.backlog.observe(Instant::now(), acknowledged, limited);
+            self.backlog.observe(now, acknowledged, !self.outbox.is_empty());
+            if let Some(rtt) = self.rtt.acknowledged(now, acknowledged) {
+                let nanos = u64::try_from(rtt.as_nanos()).unwrap_or(u64::MAX);
+                self.traffic.rtt.store(nanos, Ordering::Relaxed);
+            }
             if ready!(self.channel.poll_ready(cx, self.backlog.limit())).is_err() {
                 return Poll::Ready(CloseReason::Peer);
             }
-            let frame = ready!(self.outbox.poll_pop(cx));
+            let frame = ready!(self.outbox.poll_pop());
             let length = frame.len() as u64;
             if self.channel.send(frame).is_err() {
                 return Poll::Ready(CloseReason::Peer);
             }
             self.traffic.sent.fetch_add(length, Ordering::Relaxed);
+            self.rtt.sent(now, sent + length);
         }
     }
 
@@ -168,6 +207,7 @@ impl<D: Demux> Future for Driver<D> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = &mut *self;
+        this.outbox.register(cx);
         if let Poll::Ready(reason) = this.poll_state(cx) {
             this.end(reason);
             return Poll::Ready(());

@@ -7,8 +7,9 @@ pub struct Limits {
     /// The longest message, in bytes, sent or received. Default 32 MiB, as everywhere in the field. A
     /// longer one fails its call with RESOURCE_EXHAUSTED.
     pub max_message: usize,
-    /// Calls open at once. Default 255: robots that still run goutils before v0.6 drop the 257th without a
-    /// word. A caller waits in `poll_ready`; a robot refuses with RESOURCE_EXHAUSTED.
+    /// Calls open at once. A caller's default is 255: robots that still run goutils before v0.6 drop the
+    /// 257th without a word. A robot's is 4096. A caller waits in `poll_ready`; a robot refuses with
+    /// RESOURCE_EXHAUSTED.
     pub max_streams: usize,
     /// Bytes of whole messages that one call holds unread. Default 32 MiB. One message always fits.
     pub stream_budget: usize,
@@ -16,6 +17,14 @@ pub struct Limits {
     pub connection_budget: usize,
     /// What happens to a call whose reader falls behind its budget. Default: it fails.
     pub overflow: Overflow,
+}
+
+impl Limits {
+    /// The defaults of a robot: as a caller's, but for 4096 calls at once. goutils' robots have no such
+    /// limit, and its callers do not expect one.
+    pub fn for_robots() -> Self {
+        Self { max_streams: 4096, ..Self::default() }
+    }
 }
 
 impl Default for Limits {

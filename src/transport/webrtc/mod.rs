@@ -9,6 +9,7 @@
 //! | `client/` | the caller's calls, their table, their bodies |
 //! | `server/` | the robot's calls, their table, their handlers |
 //! | `outbox`, `scheduler`, `backlog` | whose frame goes next, how much may lie below |
+//! | `rtt` | the round trip time, as acknowledgements show it |
 //! | `inbox` | what was received and not read, and its budgets |
 //! | `pump` | an HTTP body becomes messages |
 //! | `limits` | the bounds that users can set |
@@ -20,6 +21,7 @@ mod inbox;
 mod limits;
 mod outbox;
 mod pump;
+mod rtt;
 mod scheduler;
 mod server;
 mod urgent;

@@ -138,9 +138,14 @@ impl Outbox {
         Poll::Pending
     }
 
-    /// The next frame for the driver, who is woken when there is one again.
-    pub(super) fn poll_pop(&self, cx: &mut Context<'_>) -> Poll<Bytes> {
+    /// Wakes this task from now on when there is something to send, or the driver is to look again. To be
+    /// called at the beginning of each of the driver's polls, whatever it waits for then.
+    pub(super) fn register(&self, cx: &Context<'_>) {
         self.driver.register(cx.waker());
+    }
+
+    /// The next frame for the driver.
+    pub(super) fn poll_pop(&self) -> Poll<Bytes> {
         let mut state = self.lock();
         let Some((frame, stream)) = state.scheduler.pop() else { return Poll::Pending };
         let roomy = stream.filter(|stream| state.scheduler.queued(*stream) < ROOM);
@@ -204,7 +209,7 @@ mod tests {
     }
 
     fn pop(outbox: &Outbox) -> Option<Bytes> {
-        match outbox.poll_pop(&mut Context::from_waker(noop_waker_ref())) {
+        match outbox.poll_pop() {
             Poll::Ready(frame) => Some(frame),
             Poll::Pending => None,
         }

@@ -15,7 +15,6 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 
 use http::{Request, Response};
@@ -23,6 +22,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::PollSemaphore;
 use tonic::body::Body;
 use tower_service::Service;
+use tracing::Instrument as _;
 
 use self::table::Table;
 use super::driver::{Driver, Traffic};
@@ -61,7 +61,7 @@ impl WebRtcTransport {
             Arc::clone(&traffic),
             Arc::clone(&table),
         );
-        tokio::spawn(driver);
+        tokio::spawn(driver.instrument(tracing::info_span!("channel", end = "caller")));
         let permits = PollSemaphore::new(Arc::clone(&table.permits));
         let handle = Handle(Arc::new(Shared { table, link, traffic, connection, limits }));
         Self { handle, permits, permit: None }
@@ -98,10 +98,12 @@ impl Service<Request<Body>> for WebRtcTransport {
         let permit = self.permit.take();
         let handle = self.handle.clone();
         let left = timeout::from_headers(request.headers());
-        Box::pin(async move {
+        let span = tracing::debug_span!("rpc", method = request.uri().path());
+        let call = async move {
             let call = call::run(handle, request, permit);
             deadline::enforce(left, call).await.map_err(TransportError::from)
-        })
+        };
+        Box::pin(call.instrument(span))
     }
 }
 
@@ -116,9 +118,9 @@ impl Transport for WebRtcTransport {
         let (open_streams, streams_opened) = shared.table.counts();
         Stats {
             path: peer.path,
-            rtt: peer.rtt,
-            bytes_sent: shared.traffic.sent.load(Ordering::Relaxed),
-            bytes_received: shared.traffic.received.load(Ordering::Relaxed),
+            rtt: peer.rtt.or_else(|| shared.traffic.rtt()),
+            bytes_sent: shared.traffic.sent(),
+            bytes_received: shared.traffic.received(),
             open_streams,
             streams_opened,
             frames_dropped: shared.table.dropped(),

@@ -17,13 +17,13 @@ mod table;
 use std::convert::Infallible;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use http::{Extensions, Request, Response};
 use tonic::Status;
 use tonic::body::Body;
 use tower::util::BoxCloneSyncService;
+use tracing::Instrument as _;
 
 use self::table::Table;
 use super::driver::{Driver, Traffic};
@@ -66,7 +66,7 @@ impl RobotConnection {
             Arc::clone(&traffic),
             Arc::clone(&table),
         );
-        tokio::spawn(driver);
+        tokio::spawn(driver.instrument(tracing::info_span!("channel", end = "robot")));
         Self { table, link, traffic, connection }
     }
 
@@ -81,9 +81,9 @@ impl RobotConnection {
         let (open_streams, streams_opened) = self.table.counts();
         Stats {
             path: peer.path,
-            rtt: peer.rtt,
-            bytes_sent: self.traffic.sent.load(Ordering::Relaxed),
-            bytes_received: self.traffic.received.load(Ordering::Relaxed),
+            rtt: peer.rtt.or_else(|| self.traffic.rtt()),
+            bytes_sent: self.traffic.sent(),
+            bytes_received: self.traffic.received(),
             open_streams,
             streams_opened,
             frames_dropped: self.table.dropped(),

@@ -13,6 +13,7 @@ use http::Extensions;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tonic::Status;
+use tracing::Instrument as _;
 
 use super::RobotService;
 use super::call::{self, Reply};
@@ -166,10 +167,11 @@ impl Table {
         self.lock().calls.insert(stream, call);
         self.open.send_modify(|open| *open += 1);
 
+        let span = tracing::debug_span!("rpc", stream, method = %headers.method);
         let reply = Reply::new(Arc::clone(self), stream);
         let service = self.service.clone();
         let handler = call::run(service, headers, inbox, self.extensions.clone(), reply);
-        let handler = tokio::spawn(handler).abort_handle();
+        let handler = tokio::spawn(handler.instrument(span)).abort_handle();
         match self.lock().calls.get_mut(&stream) {
             Some(call) => call.handler = Some(handler),
             // It has ended already: on another worker, before we got here.

@@ -1,0 +1,149 @@
+//! What a transport costs: the same calls over each, side by side in one run.
+//!
+//! `cargo bench --bench transports [-- SECONDS]`, 2 s for each row by default. Figures of one run compare;
+//! figures of two runs, or of two machines, do not.
+//!
+//! Rows: our WebRTC transport over the memory stack (what our own code costs), over the `webrtc` crate's
+//! protocols on loopback, our direct transport, and tonic's own channel to the same listener.
+
+#[path = "../tests/common/mod.rs"]
+mod common;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use common::probe::ProbeRequest;
+use common::probe::probe_client::ProbeClient;
+use common::{Lab, Probe};
+use farlink::peer::memory::MemoryStack;
+use farlink::peer::{Stack, default_stack};
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
+use tonic::body::Body;
+use tonic::client::GrpcService;
+
+#[tokio::main]
+async fn main() {
+    // `cargo bench` and `cargo test --benches` pass flags of their own.
+    let seconds = std::env::args().find_map(|word| word.parse().ok()).unwrap_or(2.0);
+    let budget = Duration::from_secs_f64(seconds);
+    let stacks: [(&str, Option<Arc<dyn Stack>>); 2] =
+        [("webrtc/memory", Some(Arc::new(MemoryStack::new()))), ("webrtc/webrtc-rs", default_stack())];
+    println!("{:<18} {:>30} {:>12} {:>12} {:>12}", "", "serial p50 / p99 us", "64 at once", "dial", "stream");
+    println!(
+        "{:<18} {:>10} {:>9} {:>9} {:>12} {:>12} {:>12}",
+        "", "64 B", "1 KiB", "16 KiB", "calls/s", "p50 ms", "MB/s"
+    );
+    for (name, stack) in stacks {
+        let Some(stack) = stack else { continue };
+        let lab = Lab::start(stack).await;
+        let mut dials = Vec::new();
+        for _ in 0..15 {
+            let began = Instant::now();
+            let channel = lab.over_webrtc().await;
+            Probe::client(channel).unary(ProbeRequest::default()).await.expect("the lab's robot answers");
+            dials.push(began.elapsed());
+        }
+        row(name, Probe::client(lab.over_webrtc().await), budget, Some(dials)).await;
+    }
+    let lab = Lab::start(Arc::new(MemoryStack::new())).await;
+    row("direct", Probe::client(lab.directly().await), budget, None).await;
+    let robot = format!("http://{}", lab.robot.local_addr().expect("the lab's robot listens"));
+    let plain = ProbeClient::connect(robot).await.expect("loopback");
+    row("tonic's channel", plain, budget, None).await;
+}
+
+async fn row<T>(name: &str, client: ProbeClient<T>, budget: Duration, dials: Option<Vec<Duration>>)
+where
+    T: GrpcService<Body> + Clone + Send + 'static,
+    T::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    T::ResponseBody: http_body::Body<Data = bytes::Bytes> + Send + 'static,
+    <T::ResponseBody as http_body::Body>::Error: Into<Box<dyn std::error::Error + Send + Sync>> + Send,
+    T::Future: Send,
+{
+    let mut line = format!("{name:<18}");
+    for size in [64, 1024, 16 * 1024] {
+        line += &format!(" {:>10}", serial(client.clone(), size, budget).await);
+    }
+    let rate = parallel(client.clone(), budget).await;
+    let dial = dials.map_or_else(
+        || "-".to_owned(),
+        |mut dials| {
+            dials.sort_unstable();
+            format!("{:.1}", dials[dials.len() / 2].as_secs_f64() * 1e3)
+        },
+    );
+    let stream = stream(client, budget).await;
+    println!("{line} {rate:>12.0} {dial:>12} {stream:>12.1}");
+}
+
+/// One call after the other.
+async fn serial<T>(mut client: ProbeClient<T>, size: usize, budget: Duration) -> String
+where
+    T: GrpcService<Body>,
+    T::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    T::ResponseBody: http_body::Body<Data = bytes::Bytes> + Send + 'static,
+    <T::ResponseBody as http_body::Body>::Error: Into<Box<dyn std::error::Error + Send + Sync>> + Send,
+{
+    let data = bytes::Bytes::from(vec![7; size]);
+    let mut times = Vec::new();
+    let until = Instant::now() + budget;
+    while Instant::now() < until {
+        let request = ProbeRequest { data: data.clone(), ..Default::default() };
+        let began = Instant::now();
+        client.unary(request).await.expect("the lab's robot answers");
+        times.push(began.elapsed());
+    }
+    times.sort_unstable();
+    let at = |percent: usize| times[(times.len() * percent / 100).min(times.len() - 1)].as_micros();
+    format!("{}/{}", at(50), at(99))
+}
+
+/// 64 calls of 64 bytes at once, calls per second.
+async fn parallel<T>(client: ProbeClient<T>, budget: Duration) -> f64
+where
+    T: GrpcService<Body> + Clone + Send + 'static,
+    T::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    T::ResponseBody: http_body::Body<Data = bytes::Bytes> + Send + 'static,
+    <T::ResponseBody as http_body::Body>::Error: Into<Box<dyn std::error::Error + Send + Sync>> + Send,
+    T::Future: Send,
+{
+    let began = Instant::now();
+    let until = began + budget;
+    let workers: FuturesUnordered<_> = (0..64)
+        .map(|_| {
+            let mut client = client.clone();
+            tokio::spawn(async move {
+                let mut calls = 0u32;
+                while Instant::now() < until {
+                    let request = ProbeRequest { data: vec![7; 64].into(), ..Default::default() };
+                    client.unary(request).await.expect("the lab's robot answers");
+                    calls += 1;
+                }
+                calls
+            })
+        })
+        .collect();
+    let calls: Vec<_> = workers.collect().await;
+    let calls: u32 = calls.into_iter().map(|calls| calls.expect("a worker that does not panic")).sum();
+    f64::from(calls) / began.elapsed().as_secs_f64()
+}
+
+/// A server stream of messages of 16 KiB, MB/s.
+async fn stream<T>(mut client: ProbeClient<T>, budget: Duration) -> f64
+where
+    T: GrpcService<Body>,
+    T::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    T::ResponseBody: http_body::Body<Data = bytes::Bytes> + Send + 'static,
+    <T::ResponseBody as http_body::Body>::Error: Into<Box<dyn std::error::Error + Send + Sync>> + Send,
+{
+    let request = ProbeRequest { size: 16 * 1024, count: u32::MAX, ..Default::default() };
+    let began = Instant::now();
+    let mut messages = client.spread(request).await.expect("the lab's robot answers").into_inner();
+    let mut bytes = 0.0;
+    while began.elapsed() < budget {
+        let message = messages.message().await.expect("a stream that goes on").expect("a message");
+        bytes += f64::from(u32::try_from(message.data.len()).unwrap_or(u32::MAX));
+    }
+    bytes / began.elapsed().as_secs_f64() / 1e6
+}
