@@ -204,16 +204,29 @@ impl Driver {
             std::future::pending::<()>().await;
         };
         let mut ice = self.ice.state.clone();
+        let given_up = async {
+            if self.role == Role::Caller {
+                tokio::time::sleep(timing::LOOKING).await;
+            } else {
+                let _ = ice.wait_for(|state| *state == ConnectionState::Failed).await;
+            }
+        };
+        let began = tokio::time::Instant::now();
         tokio::select! {
             conn = connected => conn.map_err(|cause| format!("looking for a path ended: {cause}")),
             () = release => Err(String::new()), // Never.
             why = self.ice.nothing_found() => Err(why.to_owned()),
-            _ = ice.wait_for(|state| *state == ConnectionState::Failed) => Err(format!(
-                "no path to the peer was found in 10 s ({} candidates here, {} of the peer's)",
-                self.ice.found().candidates.len(),
-                self.remote.len(),
-            )),
+            () = given_up => Err(self.no_path(began.elapsed().as_secs_f32())),
         }
+    }
+
+    fn no_path(&self, seconds: f32) -> String {
+        let found = self.ice.found().candidates.len();
+        let (theirs, hint) = (self.remote.len(), self.ice.hint());
+        format!(
+            "no path to the peer was found in {seconds:.0} s \
+             ({found} candidates here, {theirs} of the peer's){hint}"
+        )
     }
 
     async fn shake_hands(

@@ -28,6 +28,7 @@ pub(super) struct Ice {
     found: Arc<Mutex<Found>>,
     gathering: watch::Sender<Gathering>,
     relay_only: bool,
+    servers: bool,
 }
 
 /// What gathering found so far.
@@ -48,6 +49,7 @@ enum Gathering {
 impl Ice {
     pub(super) async fn open(config: &PeerConfig) -> Result<Self, PeerError> {
         let urls = urls(&config.ice_servers);
+        let servers = !urls.is_empty();
         let relays = urls.iter().any(|url| url.scheme == SchemeType::Turn);
         if config.relay_only && !relays {
             return Err(PeerError::new(NO_RELAYS));
@@ -89,8 +91,8 @@ impl Ice {
             Box::pin(async {})
         }));
         let gathering = watch::Sender::new(Gathering::NotYet);
-        let relay_only = config.relay_only;
-        Ok(Self { agent: Arc::new(agent), state, found: Arc::default(), gathering, relay_only })
+        let (agent, found, relay_only) = (Arc::new(agent), Arc::default(), config.relay_only);
+        Ok(Self { agent, state, found, gathering, relay_only, servers })
     }
 
     /// Starts gathering, once. What is found goes to `to`, which is dropped after the last one.
@@ -143,6 +145,15 @@ impl Ice {
             std::future::pending::<()>().await;
         }
         if self.relay_only { NO_RELAY } else { NO_ADDRESS }
+    }
+
+    /// What the candidates say about the network, for the end of a sentence about failure.
+    pub(super) fn hint(&self) -> &'static str {
+        let outside = |candidate: &String| candidate.contains(" srflx ") || candidate.contains(" relay ");
+        match self.servers && !self.found().candidates.iter().any(outside) {
+            true => "; no STUN or TURN server answered: UDP is probably blocked here",
+            false => "",
+        }
     }
 
     /// Closes the agent and its sockets. Gathering that is under way opens more of them and cannot be
