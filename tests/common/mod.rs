@@ -15,7 +15,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use farlink::peer::Stack;
+use farlink::peer::{IceServer, Stack};
 use farlink::server::{Server, ServerBuilder};
 use farlink::{Channel, DialOptions};
 use farlink_signaling::SignalingServer;
@@ -48,7 +48,12 @@ impl Signaling {
     }
 
     pub async fn listen(addr: SocketAddr) -> Self {
-        let server = SignalingServer::builder().bind(addr).await.unwrap();
+        Self::handing_out(addr, Vec::new()).await
+    }
+
+    /// The same, with ICE servers for everybody.
+    pub async fn handing_out(addr: SocketAddr, servers: Vec<IceServer>) -> Self {
+        let server = SignalingServer::builder().ice_servers(servers).bind(addr).await.unwrap();
         let addr = server.local_addr();
         let stop = CancellationToken::new();
         let stopped = stop.clone().cancelled_owned();
@@ -88,7 +93,15 @@ impl Lab {
 
     /// The same, with the robot's builder changed.
     pub async fn with(stack: Arc<dyn Stack>, change: impl FnOnce(ServerBuilder) -> ServerBuilder) -> Self {
-        let signaling = Signaling::start().await;
+        Self::on(Signaling::start().await, stack, change).await
+    }
+
+    /// The same, on signaling that runs already.
+    pub async fn on(
+        signaling: Signaling,
+        stack: Arc<dyn Stack>,
+        change: impl FnOnce(ServerBuilder) -> ServerBuilder,
+    ) -> Self {
         let via = signaling.addr.to_string();
         let robot = Server::builder().host(ROBOT).answer_via(&via).listen(loopback()).insecure(true);
         let robot = change(robot.stack(Arc::clone(&stack))).start(Probe::routes()).await.unwrap();
