@@ -130,15 +130,6 @@ impl Failure {
         }
     }
 
-    /// Whether the time was up before anybody said no.
-    pub fn is_timeout(&self) -> bool {
-        match &self.cause {
-            Cause::Timeout => true,
-            Cause::Call(error) => matches!(error.kind, CallErrorKind::Timeout { .. }),
-            _ => false,
-        }
-    }
-
     /// Whether there is no WebRTC signaling for the robot where it was looked for.
     pub fn is_without_signaling(&self) -> bool {
         matches!(&self.cause, Cause::Call(error) if matches!(error.kind, CallErrorKind::NoSignaler(_)))

@@ -128,8 +128,8 @@ impl ServerBuilder {
         self
     }
 
-    /// Which methods take one message. Default: nothing is known. Without it, unary calls of Viam's
-    /// TypeScript SDK, which never half-closes them, wait for their deadline.
+    /// Which methods take one message. Default: what [`Methods::new`] knows. Viam's TypeScript SDK never
+    /// half-closes a unary call, so a robot must know for itself when such a request is whole.
     pub fn methods(mut self, methods: Methods) -> Self {
         self.methods = methods;
         self

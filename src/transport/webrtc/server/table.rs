@@ -174,7 +174,7 @@ impl Table {
         }
         let inbox = Arc::new(inbox);
         let wire = RequestStream::new(self.limits.max_message);
-        let one_message = self.methods.takes_one_message(&headers.method);
+        let one_message = self.methods.ends_with_first_message(&headers);
         let call = Call { wire, one_message, inbox: Arc::clone(&inbox), handler: None };
         self.lock().calls.insert(stream, call);
         self.open.send_modify(|open| *open += 1);
