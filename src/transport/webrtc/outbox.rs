@@ -138,9 +138,14 @@ impl Outbox {
         Poll::Pending
     }
 
+    /// Has this task woken by everything that happens here, once.
+    pub(super) fn register_driver(&self, cx: &Context<'_>) {
+        self.driver.register(cx.waker());
+    }
+
     /// The next frame for the driver, who is woken when there is one again.
     pub(super) fn poll_pop(&self, cx: &mut Context<'_>) -> Poll<Bytes> {
-        self.driver.register(cx.waker());
+        self.register_driver(cx);
         let mut state = self.lock();
         let Some((frame, stream)) = state.scheduler.pop() else { return Poll::Pending };
         let roomy = stream.filter(|stream| state.scheduler.queued(*stream) < ROOM);

@@ -47,9 +47,9 @@ impl WebRtcTransport {
     pub fn new(peer: Peer, limits: Limits) -> Self {
         let outbox = Arc::new(Outbox::new(frame::request_packet));
         let table = Arc::new(Table::new(limits, Arc::clone(&outbox)));
-        let link = Arc::new(Link::new());
         let traffic = Arc::new(Traffic::default());
         let Peer { connection, candidates, state, channel } = peer;
+        let link = Arc::new(Link::over(state.borrow().path.clone()));
         // Nobody wants late candidates any more.
         drop(candidates);
         let driver = Driver::new(

@@ -72,9 +72,9 @@ impl RobotConnection {
         let outbox = Arc::new(Outbox::new(|stream, packet, _| frame::response_packet(stream, packet)));
         let table = Arc::new(Table::new(limits, Arc::clone(&outbox), service, extensions, methods));
         let done = CancellationToken::new();
-        let link = Arc::new(Link::new());
         let traffic = Arc::new(Traffic::default());
         let Peer { connection, candidates, state, channel } = peer;
+        let link = Arc::new(Link::over(state.borrow().path.clone()));
         // Nobody wants late candidates any more.
         drop(candidates);
         let driver = Driver::new(
