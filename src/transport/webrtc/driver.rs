@@ -76,8 +76,8 @@ pub(super) struct Driver<D: Demux> {
     /// The connection is over, for this reason; frames that came before may be read until then.
     last_frames: Option<(CloseReason, Pin<Box<Sleep>>)>,
     ended: bool,
-    /// Dropped with the driver: nothing more will be sent.
-    _done: DropGuard,
+    /// Held only to be dropped.
+    done: Option<DropGuard>,
 }
 
 impl<D: Demux> Driver<D> {
@@ -89,7 +89,6 @@ impl<D: Demux> Driver<D> {
         link: Arc<Link>,
         traffic: Arc<Traffic>,
         demux: D,
-        done: DropGuard,
     ) -> Self {
         let state = WatchStream::new(state);
         let backlog = Backlog::new();
@@ -105,8 +104,14 @@ impl<D: Demux> Driver<D> {
             linger: None,
             last_frames: None,
             ended: false,
-            _done: done,
+            done: None,
         }
+    }
+
+    /// Drops this when nothing more will be sent.
+    pub(super) fn guarding(mut self, done: DropGuard) -> Self {
+        self.done = Some(done);
+        self
     }
 
     /// Follows the peer connection. Ready with a reason when it is over.
@@ -244,5 +249,6 @@ impl<D: Demux> Future for Driver<D> {
 impl<D: Demux> Drop for Driver<D> {
     fn drop(&mut self) {
         self.end(CloseReason::Local);
+        drop(self.done.take());
     }
 }

@@ -20,7 +20,7 @@ use std::task::{Context, Poll, ready};
 
 use http::{Request, Response};
 use tokio::sync::OwnedSemaphorePermit;
-use tokio_util::sync::{CancellationToken, PollSemaphore};
+use tokio_util::sync::PollSemaphore;
 use tonic::body::Body;
 use tower_service::Service;
 
@@ -60,7 +60,6 @@ impl WebRtcTransport {
             Arc::clone(&link),
             Arc::clone(&traffic),
             Arc::clone(&table),
-            CancellationToken::new().drop_guard(),
         );
         tokio::spawn(driver);
         let permits = PollSemaphore::new(Arc::clone(&table.permits));

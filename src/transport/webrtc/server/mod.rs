@@ -85,9 +85,8 @@ impl RobotConnection {
             Arc::clone(&link),
             Arc::clone(&traffic),
             Arc::clone(&table),
-            done.clone().drop_guard(),
         );
-        tokio::spawn(driver);
+        tokio::spawn(driver.guarding(done.clone().drop_guard()));
         Self { table, link, traffic, connection, done }
     }
 
