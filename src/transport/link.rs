@@ -30,7 +30,12 @@ pub(super) struct Link {
 
 impl Link {
     pub(super) fn new() -> Self {
-        Self { state: watch::Sender::new(LinkState::default()) }
+        Self::over(None)
+    }
+
+    /// A link whose path is known.
+    pub(super) fn over(path: Option<Path>) -> Self {
+        Self { state: watch::Sender::new(LinkState { path, ..LinkState::default() }) }
     }
 
     pub(super) fn watch(&self) -> LinkWatch {

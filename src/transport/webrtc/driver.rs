@@ -40,6 +40,9 @@ const BATCH: usize = 64;
 /// How long a close waits for the last frames to reach the peer.
 const LINGER: Duration = Duration::from_millis(500);
 
+/// How long frames that came before the peer's close may take to be read after it.
+const LAST_FRAMES: Duration = Duration::from_millis(50);
+
 /// What the two ends do with the frames that come.
 pub(super) trait Demux: Send + Unpin + 'static {
     /// Takes a frame of the peer. Must not block.
@@ -92,9 +95,11 @@ pub(super) struct Driver<D: Demux> {
     backlog: Backlog,
     rtt: Rtt,
     linger: Option<Pin<Box<Sleep>>>,
+    /// The connection is over, for this reason; frames that came before may be read until then.
+    last_frames: Option<(CloseReason, Pin<Box<Sleep>>)>,
     ended: bool,
-    /// Dropped with the driver: nothing more will be sent.
-    _done: DropGuard,
+    /// Held only to be dropped.
+    done: Option<DropGuard>,
 }
 
 impl<D: Demux> Driver<D> {
@@ -106,7 +111,6 @@ impl<D: Demux> Driver<D> {
         link: Arc<Link>,
         traffic: Arc<Traffic>,
         demux: D,
-        done: DropGuard,
     ) -> Self {
         let state = WatchStream::new(state);
         let backlog = Backlog::new();
@@ -121,9 +125,16 @@ impl<D: Demux> Driver<D> {
             backlog,
             rtt: Rtt::default(),
             linger: None,
+            last_frames: None,
             ended: false,
-            _done: done,
+            done: None,
         }
+    }
+
+    /// Drops this when nothing more will be sent.
+    pub(super) fn guarding(mut self, done: DropGuard) -> Self {
+        self.done = Some(done);
+        self
     }
 
     /// Follows the peer connection. Ready with a reason when it is over.
@@ -196,6 +207,17 @@ impl<D: Demux> Driver<D> {
         self.channel.poll_flush(cx).map(|_| ())
     }
 
+    /// After the connection's end: reads what had come before, which may be the trailers of every call.
+    fn poll_last_frames(&mut self, cx: &mut Context<'_>) -> Poll<CloseReason> {
+        let Some((reason, until)) = &mut self.last_frames else { return Poll::Pending };
+        while let Poll::Ready(frame) = self.channel.poll_recv(cx) {
+            let Some(frame) = frame else { return Poll::Ready(reason.clone()) };
+            self.traffic.received.fetch_add(frame.len() as u64, Ordering::Relaxed);
+            self.demux.frame(frame);
+        }
+        until.as_mut().poll(cx).map(|()| reason.clone())
+    }
+
     fn end(&mut self, reason: CloseReason) {
         if std::mem::replace(&mut self.ended, true) {
             return;
@@ -213,8 +235,15 @@ impl<D: Demux> Future for Driver<D> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = &mut *self;
-        this.outbox.register(cx);
-        if let Poll::Ready(reason) = this.poll_state(cx) {
+        // First of all: a wake-up that comes while the channel is full must not be lost.
+        this.outbox.register_driver(cx);
+        if this.last_frames.is_none()
+            && let Poll::Ready(reason) = this.poll_state(cx)
+        {
+            this.last_frames = Some((reason, Box::pin(sleep(LAST_FRAMES))));
+        }
+        if this.last_frames.is_some() {
+            let reason = ready!(this.poll_last_frames(cx));
             this.end(reason);
             return Poll::Ready(());
         }
@@ -248,5 +277,6 @@ impl<D: Demux> Future for Driver<D> {
 impl<D: Demux> Drop for Driver<D> {
     fn drop(&mut self) {
         self.end(CloseReason::Local);
+        drop(self.done.take());
     }
 }

@@ -138,13 +138,12 @@ impl Outbox {
         Poll::Pending
     }
 
-    /// Wakes this task from now on when there is something to send, or the driver is to look again. To be
-    /// called at the beginning of each of the driver's polls, whatever it waits for then.
-    pub(super) fn register(&self, cx: &Context<'_>) {
+    /// Has this task woken by everything that happens here, once.
+    pub(super) fn register_driver(&self, cx: &Context<'_>) {
         self.driver.register(cx.waker());
     }
 
-    /// The next frame for the driver.
+    /// The next frame for the driver, who has [registered](Self::register_driver) to be woken for more.
     pub(super) fn poll_pop(&self) -> Poll<Bytes> {
         let mut state = self.lock();
         let Some((frame, stream)) = state.scheduler.pop() else { return Poll::Pending };

@@ -19,7 +19,7 @@ use std::task::{Context, Poll, ready};
 
 use http::{Request, Response};
 use tokio::sync::OwnedSemaphorePermit;
-use tokio_util::sync::{CancellationToken, PollSemaphore};
+use tokio_util::sync::PollSemaphore;
 use tonic::body::Body;
 use tower_service::Service;
 use tracing::Instrument as _;
@@ -47,9 +47,9 @@ impl WebRtcTransport {
     pub fn new(peer: Peer, limits: Limits) -> Self {
         let outbox = Arc::new(Outbox::new(frame::request_packet));
         let table = Arc::new(Table::new(limits, Arc::clone(&outbox)));
-        let link = Arc::new(Link::new());
         let traffic = Arc::new(Traffic::default());
         let Peer { connection, candidates, state, channel } = peer;
+        let link = Arc::new(Link::over(state.borrow().path.clone()));
         // Nobody wants late candidates any more.
         drop(candidates);
         let driver = Driver::new(
@@ -60,7 +60,6 @@ impl WebRtcTransport {
             Arc::clone(&link),
             Arc::clone(&traffic),
             Arc::clone(&table),
-            CancellationToken::new().drop_guard(),
         );
         tokio::spawn(driver.instrument(tracing::info_span!("channel", end = "caller")));
         let permits = PollSemaphore::new(Arc::clone(&table.permits));

@@ -72,9 +72,9 @@ impl RobotConnection {
         let outbox = Arc::new(Outbox::new(|stream, packet, _| frame::response_packet(stream, packet)));
         let table = Arc::new(Table::new(limits, Arc::clone(&outbox), service, extensions, methods));
         let done = CancellationToken::new();
-        let link = Arc::new(Link::new());
         let traffic = Arc::new(Traffic::default());
         let Peer { connection, candidates, state, channel } = peer;
+        let link = Arc::new(Link::over(state.borrow().path.clone()));
         // Nobody wants late candidates any more.
         drop(candidates);
         let driver = Driver::new(
@@ -85,8 +85,8 @@ impl RobotConnection {
             Arc::clone(&link),
             Arc::clone(&traffic),
             Arc::clone(&table),
-            done.clone().drop_guard(),
         );
+        let driver = driver.guarding(done.clone().drop_guard());
         tokio::spawn(driver.instrument(tracing::info_span!("channel", end = "robot")));
         Self { table, link, traffic, connection, done }
     }

@@ -101,7 +101,6 @@ impl Table {
     /// Ends all calls with this status.
     pub(super) fn end_all(&self, status: &Status) {
         let calls = std::mem::take(&mut self.lock().calls);
-        self.open.send_replace(0);
         for (stream, call) in calls {
             self.finish(stream, call, status);
         }
@@ -116,6 +115,7 @@ impl Table {
             call.inbox.put_end(End::Failed(Status::cancelled("the call has ended")));
             let trailers = frame::response_trailers(stream, status, metadata);
             self.outbox.end(stream, Ending::InOrder, empty_head(stream), trailers);
+            self.left();
         }
     }
 
@@ -129,12 +129,14 @@ impl Table {
         self.dropped.load(Ordering::Relaxed)
     }
 
+    /// Takes a call out. Whoever does tells [`left`](Self::left) when its trailers are on their way: a drain
+    /// that waits for the last call must not close before.
     fn remove(&self, stream: u64) -> Option<Call> {
-        let call = self.lock().calls.remove(&stream);
-        if call.is_some() {
-            self.open.send_modify(|open| *open = open.saturating_sub(1));
-        }
-        call
+        self.lock().calls.remove(&stream)
+    }
+
+    fn left(&self) {
+        self.open.send_modify(|open| *open = open.saturating_sub(1));
     }
 
     fn finish(&self, stream: u64, call: Call, status: &Status) {
@@ -145,6 +147,7 @@ impl Table {
         call.inbox.put_end(End::Failed(status.clone()));
         let trailers = frame::response_trailers(stream, status, Metadata::default());
         self.outbox.end(stream, Ending::Cut, empty_head(stream), trailers);
+        self.left();
     }
 
     /// Starts a call whose headers have come.
@@ -176,8 +179,8 @@ impl Table {
         let wire = RequestStream::new(self.limits.max_message);
         let one_message = self.methods.ends_with_first_message(&headers);
         let call = Call { wire, one_message, inbox: Arc::clone(&inbox), handler: None };
-        self.lock().calls.insert(stream, call);
         self.open.send_modify(|open| *open += 1);
+        self.lock().calls.insert(stream, call);
 
         let span = tracing::debug_span!("rpc", stream, method = %headers.method);
         let reply = Reply::new(Arc::clone(self), stream);
