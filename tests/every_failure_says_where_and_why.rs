@@ -152,12 +152,18 @@ async fn a_server_that_has_no_signaling_at_all() {
 async fn a_server_that_says_nothing() {
     let mute = Wire::that(Habit::Mute).await;
     let (_robot, address) = direct_robot().await;
-    falls_back(&address, options(mute.addr), Stage::Signaling, "no connection in time").await;
+    falls_back(
+        &address,
+        options(mute.addr),
+        Stage::Signaling,
+        "did not answer in time; see that it is the right address",
+    )
+    .await;
     mute.until_none_live().await;
     let (error, report) = fails(&mute.addr.to_string(), options(mute.addr)).await;
     assert!(matches!(error, DialError::TimedOut(_)), "{error:?}");
-    tells(&report, 0, Stage::Signaling, "no connection in time");
-    tells(&report, 1, Stage::Connect, "no connection in time");
+    tells(&report, 0, Stage::Signaling, "did not answer in time; see that it is the right address");
+    tells(&report, 1, Stage::Connect, "did not answer in time; see that it is the right address");
     let (webrtc, direct) = (&report.attempts[0], &report.attempts[1]);
     assert!(webrtc.elapsed < TIMEOUT * 3 / 4, "WebRTC has eaten the time of the direct attempt");
     assert!(direct.elapsed > TIMEOUT / 4, "the direct attempt had no time: {:?}", direct.elapsed);
@@ -169,7 +175,7 @@ async fn a_robot_that_accepts_and_says_nothing_is_no_channel() {
     let mute = Wire::that(Habit::Mute).await;
     let (error, report) = fails(&mute.addr.to_string(), options(mute.addr).disable_webrtc(true)).await;
     assert!(matches!(error, DialError::TimedOut(_)));
-    tells(&report, 0, Stage::Connect, "no connection in time");
+    tells(&report, 0, Stage::Connect, "did not answer in time; see that it is the right address");
     mute.until_none_live().await;
 }
 

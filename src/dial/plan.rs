@@ -103,12 +103,8 @@ impl Plan {
                 limits: options.limits,
             }),
         };
-        let entity = options.auth_entity.clone();
         let own_name = || address.as_host().map_or_else(|| address.to_string(), |host| host.host.clone());
-        let identity = options
-            .credentials
-            .clone()
-            .map(|credentials| Identity { credentials, entity: entity.unwrap_or_else(own_name) });
+        let identity = identity(options, own_name)?;
         Ok(Self {
             name: address.to_string(),
             timeout: options.timeout,
@@ -136,10 +132,7 @@ pub(super) fn named_server(
     let tls = Lazy::new(options);
     let host = HostPort { host: own_name.to_owned(), port: None, secure: None };
     let server = signaling_server(&host, Some(address), options, &tls)?;
-    let identity = options.credentials.clone().map(|credentials| Identity {
-        credentials,
-        entity: options.auth_entity.clone().unwrap_or_else(|| own_name.to_owned()),
-    });
+    let identity = identity(options, || own_name.to_owned())?;
     Ok((server, identity))
 }
 
@@ -166,6 +159,18 @@ impl<'a> Lazy<'a> {
         let security = Security::tls(&self.options.roots)?;
         Ok(self.made.get_or_init(|| security).clone())
     }
+}
+
+fn identity(
+    options: &DialOptions,
+    own_name: impl FnOnce() -> String,
+) -> Result<Option<Identity>, ConfigError> {
+    let Some(credentials) = options.credentials.clone() else { return Ok(None) };
+    if !credentials.can_be_sent() {
+        return Err(ConfigError::Token);
+    }
+    let entity = options.auth_entity.clone().unwrap_or_else(own_name);
+    Ok(Some(Identity { credentials, entity }))
 }
 
 fn turn_filter(options: &DialOptions) -> Result<TurnFilter, ConfigError> {
