@@ -160,11 +160,7 @@ mod tests {
     use crate::peer::CandidateKind;
 
     fn state(change: u64, silent: bool, closed: Option<CloseReason>) -> LinkState {
-        let mut state = LinkState::default();
-        state.change = change;
-        state.silent = silent;
-        state.closed = closed;
-        state
+        LinkState { change, silent, closed, ..LinkState::default() }
     }
 
     #[tokio::test]

@@ -353,13 +353,16 @@ async fn certificates_that_are_not_good() {
     let (mine, pem) = identity(&["localhost"]);
     let (_, other) = identity(&["localhost"]);
     let robot = Server::builder().host(ROBOT).listen(loopback()).tls(mine);
-    let robot = robot.stack(Arc::new(MemoryStack::new())).start(Probe::routes()).await.unwrap();
+    let stack: Arc<dyn farlink::peer::Stack> = Arc::new(MemoryStack::new());
+    let robot = robot.stack(Arc::clone(&stack)).start(Probe::routes()).await.unwrap();
     let port = robot.local_addr().unwrap().port();
     let by_name: SocketAddr = robot.local_addr().unwrap();
     let trusting =
         |pem: &[u8]| options(by_name).insecure(false).signaling_address(None).roots(Roots::Pem(pem.to_vec()));
     // It works when all is well.
-    farlink::dial(format!("localhost:{port}"), trusting(&pem).timeout(common::LONG)).await.unwrap();
+    let good = trusting(&pem).timeout(common::LONG).stack(stack);
+    let channel = farlink::dial(format!("localhost:{port}"), good).await.unwrap();
+    assert_eq!(channel.transport(), TransportKind::WebRtc);
 
     let (_, report) = fails(&format!("localhost:{port}"), trusting(&other)).await;
     tells(&report, 0, Stage::Signaling, "certificate");

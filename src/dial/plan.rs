@@ -180,10 +180,8 @@ fn turn_filter(options: &DialOptions) -> Result<TurnFilter, ConfigError> {
     if options.force_p2p && options.turn_uri.is_some() {
         return Err(ConfigError::Conflict("force_p2p uses no TURN server: leave turn_uri out"));
     }
-    let mut filter = TurnFilter::default();
-    filter.no_relays = options.force_p2p;
-    filter.only =
-        options.turn_uri.as_deref().map(str::parse::<IceUrl>).transpose().map_err(ConfigError::TurnUri)?;
+    let only = options.turn_uri.as_deref().map(str::parse::<IceUrl>).transpose();
+    let filter = TurnFilter { only: only.map_err(ConfigError::TurnUri)?, no_relays: options.force_p2p };
     if filter.only.as_ref().is_some_and(|url| !url.scheme.is_turn()) {
         return Err(ConfigError::Conflict(
             "turn_uri is not the URI of a TURN server: expected turn: or turns:, as in turn:turn.example.com",

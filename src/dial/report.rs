@@ -155,6 +155,6 @@ impl fmt::Display for DialReport {
 
 fn as_millis<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
     // Whole microseconds are enough, and read better.
-    let micros = u32::try_from(duration.as_micros()).map_or(f64::from(u32::MAX), f64::from);
+    let micros = u32::try_from(duration.as_micros()).map(f64::from).unwrap_or(f64::MAX);
     serializer.serialize_f64(micros / 1e3)
 }

@@ -18,6 +18,7 @@ use super::connect::{ConnectError, Endpoint};
 
 /// How a connection is secured.
 #[derive(Clone)]
+#[non_exhaustive]
 pub enum Security {
     /// Not at all. Nothing secret may be sent.
     Plaintext,
