@@ -160,7 +160,7 @@ mod tests {
     use crate::peer::CandidateKind;
 
     fn state(change: u64, silent: bool, closed: Option<CloseReason>) -> LinkState {
-        LinkState { change, silent, path: None, closed }
+        LinkState { change, silent, closed, ..LinkState::default() }
     }
 
     #[tokio::test]

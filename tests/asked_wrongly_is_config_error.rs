@@ -84,6 +84,8 @@ async fn options_that_cannot_be_kept() {
         (options().turn_uri("turn.example".to_owned()), ["the TURN URI", "a scheme"]),
         (options().turn_uri("turn:a?transport=sctp".to_owned()), ["the TURN URI", "transport=udp"]),
         (options().turn_uri("stun:a".to_owned()), ["turn_uri", "expected turn: or turns:"]),
+        (options().credentials(Credentials::token("hu\nsh")), ["access token", "without a line break"]),
+        (options().credentials(Credentials::token("")), ["access token", "expected visible ASCII"]),
         (DialOptions::new().roots(Roots::Pem(b"nonsense".to_vec())), ["PEM", "no certificate"]),
     ] {
         refused(&wire, &here, options, &words).await;

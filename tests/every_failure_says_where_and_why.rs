@@ -152,12 +152,18 @@ async fn a_server_that_has_no_signaling_at_all() {
 async fn a_server_that_says_nothing() {
     let mute = Wire::that(Habit::Mute).await;
     let (_robot, address) = direct_robot().await;
-    falls_back(&address, options(mute.addr), Stage::Signaling, "no connection in time").await;
+    falls_back(
+        &address,
+        options(mute.addr),
+        Stage::Signaling,
+        "did not answer in time; see that it is the right address",
+    )
+    .await;
     mute.until_none_live().await;
     let (error, report) = fails(&mute.addr.to_string(), options(mute.addr)).await;
     assert!(matches!(error, DialError::TimedOut(_)), "{error:?}");
-    tells(&report, 0, Stage::Signaling, "no connection in time");
-    tells(&report, 1, Stage::Connect, "no connection in time");
+    tells(&report, 0, Stage::Signaling, "did not answer in time; see that it is the right address");
+    tells(&report, 1, Stage::Connect, "did not answer in time; see that it is the right address");
     let (webrtc, direct) = (&report.attempts[0], &report.attempts[1]);
     assert!(webrtc.elapsed < TIMEOUT * 3 / 4, "WebRTC has eaten the time of the direct attempt");
     assert!(direct.elapsed > TIMEOUT / 4, "the direct attempt had no time: {:?}", direct.elapsed);
@@ -169,7 +175,7 @@ async fn a_robot_that_accepts_and_says_nothing_is_no_channel() {
     let mute = Wire::that(Habit::Mute).await;
     let (error, report) = fails(&mute.addr.to_string(), options(mute.addr).disable_webrtc(true)).await;
     assert!(matches!(error, DialError::TimedOut(_)));
-    tells(&report, 0, Stage::Connect, "no connection in time");
+    tells(&report, 0, Stage::Connect, "did not answer in time; see that it is the right address");
     mute.until_none_live().await;
 }
 
@@ -347,13 +353,16 @@ async fn certificates_that_are_not_good() {
     let (mine, pem) = identity(&["localhost"]);
     let (_, other) = identity(&["localhost"]);
     let robot = Server::builder().host(ROBOT).listen(loopback()).tls(mine);
-    let robot = robot.stack(Arc::new(MemoryStack::new())).start(Probe::routes()).await.unwrap();
+    let stack: Arc<dyn farlink::peer::Stack> = Arc::new(MemoryStack::new());
+    let robot = robot.stack(Arc::clone(&stack)).start(Probe::routes()).await.unwrap();
     let port = robot.local_addr().unwrap().port();
     let by_name: SocketAddr = robot.local_addr().unwrap();
     let trusting =
         |pem: &[u8]| options(by_name).insecure(false).signaling_address(None).roots(Roots::Pem(pem.to_vec()));
     // It works when all is well.
-    farlink::dial(format!("localhost:{port}"), trusting(&pem).timeout(common::LONG)).await.unwrap();
+    let good = trusting(&pem).timeout(common::LONG).stack(stack);
+    let channel = farlink::dial(format!("localhost:{port}"), good).await.unwrap();
+    assert_eq!(channel.transport(), TransportKind::WebRtc);
 
     let (_, report) = fails(&format!("localhost:{port}"), trusting(&other)).await;
     tells(&report, 0, Stage::Signaling, "certificate");

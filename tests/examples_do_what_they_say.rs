@@ -313,7 +313,13 @@ fn a_robot_without_its_signaling_server_says_so_and_goes_on() {
     let robot = Program::start(&example("robot"), &["--host", NAME, "--signaling", &dead, "--insecure"]);
     let address = robot.line("LISTENING ");
     let said = robot.errors.recv_timeout(PATIENCE).unwrap();
-    assert!(said.contains(&dead) && said.contains("still trying") && said.contains("refused"), "{said}");
+    assert!(
+        said.contains("trying: failed connecting to signaling (")
+            && said.contains(&dead)
+            && said.contains("still trying")
+            && said.contains("refused"),
+        "{said}"
+    );
     assert_eq!(run("dial", &[&address, "--insecure"]).0.code(), Some(0));
     robot.signal("TERM");
     let (status, _, errors) = robot.end();

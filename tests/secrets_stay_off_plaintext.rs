@@ -312,6 +312,49 @@ async fn nothing_that_is_printed_shows_a_secret() {
     }
 }
 
+/// Everything that is logged, at the finest level.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn no_log_shows_a_secret_whatever_its_level() {
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE);
+    let subscriber = subscriber.with_ansi(false).with_writer(move || writer.clone()).finish();
+    // All of it runs on this thread.
+    let guard = tracing::subscriber::set_default(subscriber);
+    let scene = Scene::new(true).await;
+    for options in [with_key(), with_token()] {
+        let channel = scene.dial(options).await.unwrap();
+        echo(&channel).await.unwrap();
+    }
+    scene.echo.revoked.lock().unwrap().push("Bearer token-1".to_owned());
+    scene.echo.revoked.lock().unwrap().push(format!("Bearer {TOKEN}"));
+    let channel = scene.dial(with_token()).await.unwrap();
+    echo(&channel).await.unwrap_err();
+    let plain = Scene::new(false).await;
+    plain.dial(with_key().allow_insecure_downgrade(true)).await.unwrap_err();
+    plain.dial(with_key().allow_insecure_with_creds_downgrade(true)).await.unwrap();
+    drop(guard);
+    let text = String::from_utf8_lossy(&log.0.lock().unwrap()).into_owned();
+    assert!(text.contains("dial stage"), "it was logged at all");
+    for line in text.lines() {
+        assert!(!line.contains("hush") && !line.contains("token-1"), "{line}");
+    }
+}
+
 #[tokio::test]
 async fn a_transport_with_a_token_does_not_print_it() {
     use farlink::transport::direct::{DirectTransport, Endpoint, Security};

@@ -41,6 +41,14 @@ impl Credentials {
         Self(Kind::Token(token.into()))
     }
 
+    /// Whether a header can carry the token. Other credentials travel in a message, which carries all.
+    pub(crate) fn can_be_sent(&self) -> bool {
+        match &self.0 {
+            Kind::Token(token) => !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic()),
+            Kind::Payload { .. } => true,
+        }
+    }
+
     /// The type, as it travels: `api-key`, or `access-token` for a token.
     pub fn kind(&self) -> &str {
         match &self.0 {

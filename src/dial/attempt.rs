@@ -81,7 +81,13 @@ impl Attempt {
     /// How it failed, in the stage that it stands in.
     pub(super) fn fail(&self, cause: Cause) -> Failure {
         let stage = self.entered.map_or(Stage::Resolve, |(stage, _)| stage);
-        Failure { transport: self.transport, stage, elapsed: self.began.elapsed(), cause }
+        Failure {
+            transport: self.transport,
+            server: self.server.clone(),
+            stage,
+            elapsed: self.began.elapsed(),
+            cause,
+        }
     }
 
     fn leave(&mut self) {

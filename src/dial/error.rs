@@ -38,6 +38,9 @@ pub enum ConfigError {
     /// The signaling server's address.
     #[error("the signaling address: {0}")]
     SignalingAddress(AddressError),
+    /// An access token that no header can carry.
+    #[error("the access token cannot be sent: expected visible ASCII characters, without a line break")]
+    Token,
     /// The time-out.
     #[error("a timeout of {0:?} cannot be kept: expected more than zero and at most a day")]
     Timeout(Duration),
@@ -109,6 +112,8 @@ impl DialError {
 pub struct Failure {
     /// What was tried.
     pub transport: TransportKind,
+    /// The server that was to be reached: signaling, or the robot.
+    pub server: String,
     /// The stage that failed.
     pub stage: Stage,
     /// How long the whole attempt took.
@@ -144,10 +149,15 @@ impl Failure {
         }
     }
 
+    /// As it is told, without the transport: for who has but one.
+    pub(super) fn without_transport(&self) -> String {
+        format!("failed {} ({}): {}", self.stage, Millis(self.elapsed), self.why())
+    }
+
     /// The cause in words. The stage is told beside it, and not repeated.
     fn why(&self) -> String {
         match &self.cause {
-            _ if self.is_timeout() => too_late(self.stage).to_owned(),
+            _ if self.is_timeout() => too_late(self.stage, &self.server),
             Cause::Call(error) => match &error.kind {
                 // What every signaling server says about it is what the kind says.
                 CallErrorKind::Offline(status) if status.message().contains("appears to be offline") => {
@@ -166,7 +176,7 @@ impl fmt::Display for Failure {
             TransportKind::WebRtc => "WebRTC",
             TransportKind::Direct => "direct gRPC",
         };
-        write!(f, "{name} failed {} ({}): {}", self.stage, Millis(self.elapsed), self.why())
+        write!(f, "{name} {}", self.without_transport())
     }
 }
 
@@ -225,19 +235,20 @@ pub enum Cause {
 }
 
 /// What did not come in time, and what may help.
-fn too_late(stage: Stage) -> &'static str {
-    match stage {
+fn too_late(stage: Stage, server: &str) -> String {
+    let text = match stage {
         Stage::Resolve => "the resolver did not answer in time",
         Stage::Signaling | Stage::Connect => {
-            "no connection in time; see that the address is right and no firewall is in the way"
+            return format!("{server} did not answer in time; see that it is the right address and port");
         }
-        Stage::Authenticate | Stage::IceConfig => "the server did not answer in time",
+        Stage::Authenticate | Stage::IceConfig => return format!("{server} did not answer in time"),
         Stage::Offer => "the offer was not ready in time",
         Stage::Answer => "the robot did not answer in time; see that it runs and can be reached by signaling",
         Stage::Connectivity => "no path worked in time; where networks block UDP, a TURN server helps",
         Stage::DataChannel => "the path worked, but the channel did not open in time",
         Stage::FirstUse => "no response in time",
-    }
+    };
+    text.to_owned()
 }
 
 /// An error and its causes, each once.

@@ -103,12 +103,8 @@ impl Plan {
                 limits: options.limits,
             }),
         };
-        let entity = options.auth_entity.clone();
         let own_name = || address.as_host().map_or_else(|| address.to_string(), |host| host.host.clone());
-        let identity = options
-            .credentials
-            .clone()
-            .map(|credentials| Identity { credentials, entity: entity.unwrap_or_else(own_name) });
+        let identity = identity(options, own_name)?;
         Ok(Self {
             name: address.to_string(),
             timeout: options.timeout,
@@ -136,10 +132,7 @@ pub(super) fn named_server(
     let tls = Lazy::new(options);
     let host = HostPort { host: own_name.to_owned(), port: None, secure: None };
     let server = signaling_server(&host, Some(address), options, &tls)?;
-    let identity = options.credentials.clone().map(|credentials| Identity {
-        credentials,
-        entity: options.auth_entity.clone().unwrap_or_else(|| own_name.to_owned()),
-    });
+    let identity = identity(options, || own_name.to_owned())?;
     Ok((server, identity))
 }
 
@@ -168,6 +161,18 @@ impl<'a> Lazy<'a> {
     }
 }
 
+fn identity(
+    options: &DialOptions,
+    own_name: impl FnOnce() -> String,
+) -> Result<Option<Identity>, ConfigError> {
+    let Some(credentials) = options.credentials.clone() else { return Ok(None) };
+    if !credentials.can_be_sent() {
+        return Err(ConfigError::Token);
+    }
+    let entity = options.auth_entity.clone().unwrap_or_else(own_name);
+    Ok(Some(Identity { credentials, entity }))
+}
+
 fn turn_filter(options: &DialOptions) -> Result<TurnFilter, ConfigError> {
     if options.force_relay && options.force_p2p {
         return Err(ConfigError::Conflict("force_relay and force_p2p exclude each other: set one of them"));
@@ -176,13 +181,13 @@ fn turn_filter(options: &DialOptions) -> Result<TurnFilter, ConfigError> {
         return Err(ConfigError::Conflict("force_p2p uses no TURN server: leave turn_uri out"));
     }
     let only = options.turn_uri.as_deref().map(str::parse::<IceUrl>).transpose();
-    let only = only.map_err(ConfigError::TurnUri)?;
-    if only.as_ref().is_some_and(|url| !url.scheme.is_turn()) {
+    let filter = TurnFilter { only: only.map_err(ConfigError::TurnUri)?, no_relays: options.force_p2p };
+    if filter.only.as_ref().is_some_and(|url| !url.scheme.is_turn()) {
         return Err(ConfigError::Conflict(
             "turn_uri is not the URI of a TURN server: expected turn: or turns:, as in turn:turn.example.com",
         ));
     }
-    Ok(TurnFilter { only, no_relays: options.force_p2p })
+    Ok(filter)
 }
 
 fn check_scheme(address: &Address, insecure: bool) -> Result<(), ConfigError> {

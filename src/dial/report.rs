@@ -155,6 +155,5 @@ impl fmt::Display for DialReport {
 
 fn as_millis<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
     // Whole microseconds are enough, and read better.
-    let micros = u32::try_from(duration.as_micros()).unwrap_or(u32::MAX);
-    serializer.serialize_f64(f64::from(micros) / 1e3)
+    serializer.serialize_f64((duration.as_secs_f64() * 1e6).round() / 1e3)
 }

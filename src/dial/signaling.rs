@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::attempt::{Attempt, Share};
 use super::connect::reach;
-use super::error::{ConfigError, Failure};
+use super::error::ConfigError;
 use super::options::DialOptions;
 use super::plan::{self, Identity, Server};
 use super::report::Stage;
@@ -31,14 +31,14 @@ impl SignalingServer {
         Ok(Self { server, identity })
     }
 
-    /// Connects and authenticates, within 10 s.
-    pub(crate) async fn connect(self) -> Result<SignalingClient, Failure> {
+    /// Connects and authenticates, within 10 s. The error says in which stage it failed and why.
+    pub(crate) async fn connect(self) -> Result<SignalingClient, String> {
         let server = self.server.endpoint.to_string();
         let mut attempt = Attempt::new(TransportKind::Direct, server, Instant::now() + TIMEOUT);
         let work = reach(&mut attempt, Stage::Signaling, Share::All, &self.server, self.identity.as_ref());
         match work.await {
             Ok(reached) => Ok(signaling::client(reached.transport)),
-            Err(cause) => Err(attempt.fail(cause)),
+            Err(cause) => Err(attempt.fail(cause).without_transport()),
         }
     }
 
