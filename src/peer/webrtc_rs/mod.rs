@@ -15,7 +15,8 @@
 //! The driver owns whatever has to be closed, and closes it when `driver::Life::end` says so:
 //! `close()`, the channel's drop, failure, or the peer's close. Nothing holds the driver but the runtime.
 //!
-//! What it cannot do: TURN over TCP or TLS, ICE restarts, retransmission time-outs below 1 s.
+//! What it cannot do: TURN over TCP or TLS, ICE restarts, moving to another path once one is chosen,
+//! retransmission time-outs below 1 s. A slow reader closes the window; `window` gets the sender going again.
 
 mod certificate;
 mod channel;

@@ -1,4 +1,9 @@
 //! Every wait of this stack, and why it is what it is.
+//!
+//! Measured by `tests/nat/run` (debug build, 2 busy cores, no delay on the wire; dial to first call, and of that
+//! looking for a path): full-cone x full-cone 352 ms (271), port-restricted x port-restricted 368 ms (282),
+//! symmetric x full-cone 275 ms (218), symmetric x symmetric, which only a relay connects, 599 ms (513).
+//! goutils takes 0.6 to 1.0 s for the direct ones and 3.0 s for the relayed. One machine: no wait at all.
 
 use std::time::Duration;
 
@@ -26,11 +31,13 @@ pub(super) const PRFLX_WAIT: Duration = Duration::ZERO;
 
 /// The same when relays are about: the peer's relay may look peer-reflexive, and a direct pair through two
 /// NATs may need a second round. Lower than this, a dial may settle for the relay and stay there.
+/// Each direct path through a NAT pays it: it is the 200 of the 208 to 282 ms above, the rest is the interval
+/// of checks.
 pub(super) const PRFLX_WAIT_BESIDE_RELAYS: Duration = Duration::from_millis(200);
 
 /// How long a relayed pair waits for a direct one. Upstream 2 s, goutils 3 s. It is what a first call costs
 /// where only relays work; lower, more dials settle for the relay. 500 ms is several round trips of checks
-/// between most continents.
+/// between most continents. It is all but 13 to 20 ms of what looking for a relayed path took above.
 pub(super) const RELAY_WAIT: Duration = Duration::from_millis(500);
 
 /// The same when only relays are wanted: nothing better will come.
@@ -38,7 +45,8 @@ pub(super) const RELAY_ONLY_WAIT: Duration = Duration::ZERO;
 
 /// How long the answerer holds back its checks. A check that arrives at a caller before the answer makes us
 /// peer-reflexive there, and pion waits 1 s before it nominates such a pair. The caller's own checks come
-/// with its candidates and need no waiting; two NATs pay this much, and signaling takes it anyway.
+/// with its candidates and need no waiting. Two NATs pay this much, and lose nothing by it while the caller waits
+/// `PRFLX_WAIT_BESIDE_RELAYS` at the same time.
 pub(super) const ANSWERER_HOLD: Duration = Duration::from_millis(150);
 
 /// How long the caller, with an answer that has no candidate, waits for the first one before it listens. It
@@ -51,7 +59,7 @@ pub(super) const KEEPALIVE: Duration = Duration::from_secs(2);
 /// Silence until `Disconnected`. pion's value: two probes and their retries lost.
 pub(super) const DISCONNECTED: Duration = Duration::from_secs(5);
 
-/// Silence after that until `Failed`, and with the above how long looking for a path lasts: 10 s. Upstream
+/// Silence after that until `Failed`, and with the above how long the answerer looks for a path: 10 s. Upstream
 /// 25 s; goutils gives up at `Disconnected` already, and micro-rdk looks for 10 s.
 pub(super) const FAILED: Duration = Duration::from_secs(5);
 
