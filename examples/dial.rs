@@ -57,6 +57,7 @@ async fn run(args: Args) -> Result<(), Box<dyn Error>> {
         .disable_webrtc(args.disable_webrtc)
         .trickle(!args.no_trickle)
         .force_relay(args.force_relay);
+    let dialed = Instant::now();
     let channel = farlink::dial(&args.address, options).await.inspect_err(|error: &DialError| {
         if let Some(report) = error.report().filter(|_| args.json) {
             println!("{}", show(report));
@@ -65,13 +66,17 @@ async fn run(args: Args) -> Result<(), Box<dyn Error>> {
     let mut times = Vec::new();
     let limit = farlink::wire::message::MAX_MESSAGE;
     let mut echo = EchoServiceClient::new(channel.clone()).max_decoding_message_size(limit);
-    println!("PATH {}", channel.transport());
+    match channel.stats().await.path {
+        Some(path) => println!("PATH {} {path}", channel.transport()),
+        None => println!("PATH {}", channel.transport()),
+    }
     for call in 0..args.calls.max(1) {
         let began = Instant::now();
         let reply =
             echo.echo(EchoRequest { message: args.message.clone() }).await.map_err(common::describe)?;
         times.push(began.elapsed());
         if call == 0 {
+            println!("FIRST CALL {} ms", dialed.elapsed().as_millis());
             println!("{}", channel.report().as_ref().map(show).unwrap_or_default());
             println!("{}", reply.into_inner().message);
         }

@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 
 use farlink::server::{Server, SignalingStatus};
+use farlink::signaling::answerer::AnswererState;
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Serves Echo until SIGINT or SIGTERM, then lets calls in flight end.
@@ -62,8 +63,25 @@ async fn run(args: Args) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
+/// Says when the robot becomes reachable through a server, and on stderr, once each time, why it is not.
 async fn announce(name: String, mut status: SignalingStatus) {
-    if status.online().await {
-        println!("ANSWERING {name} via {}", status.server);
+    let mut told = false;
+    loop {
+        let state = status.state.borrow_and_update().clone();
+        match state {
+            AnswererState::Online => {
+                println!("ANSWERING {name} via {}", status.server);
+                told = false;
+            }
+            AnswererState::Connecting { last_error: Some(why), .. } if !told => {
+                eprintln!("not reachable via {}, still trying: {why}", status.server);
+                told = true;
+            }
+            AnswererState::Stopped => return,
+            _ => {}
+        }
+        if status.state.changed().await.is_err() {
+            return;
+        }
     }
 }

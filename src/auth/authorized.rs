@@ -130,7 +130,10 @@ impl<T: Transport> Service<Request<Body>> for Authorized<T> {
     }
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
-        let shared = self.shared.clone().filter(|_| !request.uri().path().starts_with(AUTH_SERVICE));
+        // What the user says about itself wins; the service that gives out tokens gets none.
+        let plain =
+            request.headers().contains_key(AUTHORIZATION) || request.uri().path().starts_with(AUTH_SERVICE);
+        let shared = self.shared.clone().filter(|_| !plain);
         let Some(shared) = shared else { return Box::pin(self.inner.call(request)) };
         // The clone that is ready makes the call.
         let fresh = self.inner.clone();
@@ -146,10 +149,7 @@ impl<T: Transport> Service<Request<Body>> for Authorized<T> {
                     AuthError::BadToken => error.to_string(),
                 })
             })?;
-            // What the user says about itself wins.
-            if !request.headers().contains_key(AUTHORIZATION) {
-                request.headers_mut().insert(AUTHORIZATION, token.clone());
-            }
+            request.headers_mut().insert(AUTHORIZATION, token.clone());
             let response = inner.call(request).await?;
             let refused = status::from_headers(response.headers());
             if refused.is_some_and(|status| status.code() == Code::Unauthenticated) {

@@ -24,7 +24,7 @@ pub enum ConfigError {
     #[error(transparent)]
     Address(#[from] AddressError),
     /// The API key's id.
-    #[error("{0} is not a valid UUID: the API key's id looks like 11111111-2222-3333-4444-555555555555")]
+    #[error("{0:?} is not a valid UUID: the API key's id looks like 11111111-2222-3333-4444-555555555555")]
     ApiKeyId(String),
     /// Two options that exclude each other, or an option and the address.
     #[error("{0}")]
@@ -130,7 +130,12 @@ impl Failure {
         }
     }
 
-    /// Whether the time was up before anybody said no.
+    /// Whether there is no WebRTC signaling for the robot where it was looked for.
+    pub fn is_without_signaling(&self) -> bool {
+        matches!(&self.cause, Cause::Call(error) if matches!(error.kind, CallErrorKind::NoSignaler(_)))
+    }
+
+    /// Whether time ran out, be it the attempt's or the call's.
     pub fn is_timeout(&self) -> bool {
         match &self.cause {
             Cause::Timeout => true,
@@ -139,9 +144,19 @@ impl Failure {
         }
     }
 
-    /// Whether there is no WebRTC signaling for the robot where it was looked for.
-    pub fn is_without_signaling(&self) -> bool {
-        matches!(&self.cause, Cause::Call(error) if matches!(error.kind, CallErrorKind::NoSignaler(_)))
+    /// The cause in words. The stage is told beside it, and not repeated.
+    fn why(&self) -> String {
+        match &self.cause {
+            _ if self.is_timeout() => too_late(self.stage).to_owned(),
+            Cause::Call(error) => match &error.kind {
+                // What every signaling server says about it is what the kind says.
+                CallErrorKind::Offline(status) if status.message().contains("appears to be offline") => {
+                    error.kind.to_string()
+                }
+                kind => chain(kind),
+            },
+            cause => chain(cause),
+        }
     }
 }
 
@@ -151,7 +166,7 @@ impl fmt::Display for Failure {
             TransportKind::WebRtc => "WebRTC",
             TransportKind::Direct => "direct gRPC",
         };
-        write!(f, "{name} failed {} ({}): {}", self.stage, Millis(self.elapsed), chain(&self.cause))
+        write!(f, "{name} failed {} ({}): {}", self.stage, Millis(self.elapsed), self.why())
     }
 }
 
@@ -167,7 +182,7 @@ impl Serialize for Failure {
         use serde::ser::SerializeStruct as _;
         let mut fields = serializer.serialize_struct("Failure", 3)?;
         fields.serialize_field("stage", &self.stage)?;
-        fields.serialize_field("cause", &chain(&self.cause))?;
+        fields.serialize_field("cause", &self.why())?;
         fields.serialize_field("denied", &self.is_denied())?;
         fields.end()
     }
@@ -198,9 +213,31 @@ pub enum Cause {
          set allow_insecure_with_creds_downgrade if that is what you want"
     )]
     InsecureCredentials,
+    /// Only relays may be used, and there is none.
+    #[error(
+        "force_relay needs a TURN server, and neither signaling nor ice_servers name one that may be used: \
+         name one, or leave force_relay out"
+    )]
+    NoRelay,
     /// The attempt's share of the time was up.
     #[error("no result in time")]
     Timeout,
+}
+
+/// What did not come in time, and what may help.
+fn too_late(stage: Stage) -> &'static str {
+    match stage {
+        Stage::Resolve => "the resolver did not answer in time",
+        Stage::Signaling | Stage::Connect => {
+            "no connection in time; see that the address is right and no firewall is in the way"
+        }
+        Stage::Authenticate | Stage::IceConfig => "the server did not answer in time",
+        Stage::Offer => "the offer was not ready in time",
+        Stage::Answer => "the robot did not answer in time; see that it runs and can be reached by signaling",
+        Stage::Connectivity => "no path worked in time; where networks block UDP, a TURN server helps",
+        Stage::DataChannel => "the path worked, but the channel did not open in time",
+        Stage::FirstUse => "no response in time",
+    }
 }
 
 /// An error and its causes, each once.

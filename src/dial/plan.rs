@@ -179,7 +179,7 @@ fn turn_filter(options: &DialOptions) -> Result<TurnFilter, ConfigError> {
     let only = only.map_err(ConfigError::TurnUri)?;
     if only.as_ref().is_some_and(|url| !url.scheme.is_turn()) {
         return Err(ConfigError::Conflict(
-            "turn_uri must be the URI of a TURN server: turn:... or turns:...",
+            "turn_uri is not the URI of a TURN server: expected turn: or turns:, as in turn:turn.example.com",
         ));
     }
     Ok(TurnFilter { only, no_relays: options.force_p2p })

@@ -27,6 +27,10 @@ pub(super) async fn attempt(
     let mut peer_config = PeerConfig::new(Role::Caller);
     peer_config.ice_servers = ice_servers(webrtc, config.servers, is_local);
     peer_config.relay_only = webrtc.relay_only;
+    if webrtc.relay_only && !peer_config.ice_servers.iter().any(IceServer::is_turn) {
+        // Without a relay there is no candidate, and the call could but wait for its deadline.
+        return Err(Cause::NoRelay);
+    }
     let peer = attempt.stage(Stage::Offer, Share::All, webrtc.stack.open(peer_config)).await?;
 
     let mut call = CallConfig::new(plan.name.clone(), until);
@@ -59,6 +63,9 @@ fn ice_servers(webrtc: &WebRtcPlan, from_signaling: Vec<IceServer>, is_local: bo
         None => webrtc.default_ice_servers.clone(),
     };
     let mut servers = own;
+    if webrtc.filter.no_relays {
+        servers.retain(|server| !server.is_turn());
+    }
     servers.extend(webrtc.filter.apply(from_signaling));
     servers
 }

@@ -210,9 +210,9 @@ pub enum Phase {
     /// Nothing has been negotiated yet.
     #[default]
     New,
-    /// Looking for a path, or shaking hands on it.
+    /// Looking for a path.
     Connecting,
-    /// A path works.
+    /// A path works. The channel opens once hands were shaken on it.
     Connected,
     /// Nothing has come over the path for a while (5 s unless the stack says otherwise). May recover.
     Disconnected,

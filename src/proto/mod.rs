@@ -17,9 +17,13 @@ pub use packages::viam::common::v1 as common;
 /// `viam.robot.v1`: the part of a robot's own service that farlink speaks.
 pub use packages::viam::robot::v1 as robot;
 
+/// Every method of these services, and whether its request is exactly one message.
+pub(crate) use packages::METHODS;
+
 #[allow(missing_docs, missing_debug_implementations, unreachable_pub, unnameable_types)]
 #[allow(clippy::all, clippy::exhaustive_enums, clippy::use_self)]
 mod packages {
+    include!("generated/methods.rs");
     pub mod google {
         pub mod rpc {
             include!("generated/google.rpc.rs");

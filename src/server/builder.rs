@@ -15,7 +15,7 @@ use crate::dial::{ConfigError, DialOptions};
 use crate::peer::{IceServer, Stack};
 use crate::signaling::answerer::AnswererConfigError;
 use crate::transport::direct::Roots;
-use crate::transport::webrtc::Limits;
+use crate::transport::webrtc::{Limits, Methods};
 
 /// Connections at once, unless [`ServerBuilder::max_connections`] says otherwise.
 const MAX_CONNECTIONS: usize = 64;
@@ -37,6 +37,7 @@ pub struct ServerBuilder {
     pub(super) ice_servers: Option<Vec<IceServer>>,
     pub(super) relay_only: bool,
     pub(super) limits: Limits,
+    pub(super) methods: Methods,
     pub(super) max_connections: usize,
     pub(super) grace: Duration,
     pub(super) stack: Option<Arc<dyn Stack>>,
@@ -54,6 +55,7 @@ impl ServerBuilder {
             ice_servers: None,
             relay_only: false,
             limits: Limits::for_robots(),
+            methods: Methods::new(),
             max_connections: MAX_CONNECTIONS,
             grace: GRACE,
             stack: None,
@@ -123,6 +125,13 @@ impl ServerBuilder {
     /// Bounds of each WebRTC connection. Default: [`Limits::for_robots`].
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
+        self
+    }
+
+    /// Which methods take one message. Default: what [`Methods::new`] knows. Viam's TypeScript SDK never
+    /// half-closes a unary call, so a robot must know for itself when such a request is whole.
+    pub fn methods(mut self, methods: Methods) -> Self {
+        self.methods = methods;
         self
     }
 

@@ -10,12 +10,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::call_info::CallInfo;
 use crate::signaling::answerer::Answered;
-use crate::transport::webrtc::{Limits, RobotConnection, RobotService};
+use crate::transport::webrtc::{Limits, Methods, RobotConnection, RobotService};
 
 /// Serves every caller that the answerers send, until told to stop.
 pub(super) struct Connections {
     pub(super) service: RobotService,
     pub(super) limits: Limits,
+    pub(super) methods: Methods,
     pub(super) max: usize,
     pub(super) grace: Duration,
     pub(super) stop: CancellationToken,
@@ -60,7 +61,13 @@ async fn serve(connections: Arc<Connections>, answered: Answered) {
     tracing::info!(call = %uuid, %signaling, path = ?path.as_ref().map(ToString::to_string), "caller connected");
     let mut extensions = Extensions::new();
     extensions.insert(CallInfo::webrtc(path.as_ref(), signaling, uuid.clone()));
-    let connection = RobotConnection::new(peer, connections.service.clone(), extensions, connections.limits);
+    let connection = RobotConnection::with_methods(
+        peer,
+        connections.service.clone(),
+        extensions,
+        connections.limits,
+        connections.methods.clone(),
+    );
     let mut watch = connection.watch();
     tokio::select! {
         reason = watch.closed() => tracing::info!(call = %uuid, %reason, "caller gone"),

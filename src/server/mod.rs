@@ -17,6 +17,7 @@
 //! [`listener`] is the one exception to the floors: it imports nothing of farlink above floor 2, so that the
 //! signaling server can use it as well.
 
+mod answering;
 mod builder;
 mod call_info;
 mod connections;

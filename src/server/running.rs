@@ -4,12 +4,15 @@ use std::error::Error;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
+use futures_util::future::join_all;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
+use super::answering::always_answering;
 use super::builder::{ServerBuilder, ServerError};
 use super::call_info::with_direct_info;
 use super::connections::Connections;
@@ -23,6 +26,9 @@ use crate::transport::webrtc::RobotService;
 
 /// Callers whose channel is open and who are not taken over yet.
 const ACCEPT_QUEUE: usize = 16;
+
+/// How long direct callers have to read the status that ends their calls, before their connection is cut.
+const FLUSH: Duration = Duration::from_millis(500);
 
 /// A robot that is reachable. Dropping it closes everything at once; [`shutdown`](Self::shutdown) is the
 /// gentle way.
@@ -80,13 +86,12 @@ impl Server {
     /// Goes away gently: answers nobody new, gives calls in flight the builder's grace to end, ends the rest
     /// with UNAVAILABLE, and waits for all of it. Dropping the future closes everything at once.
     pub async fn shutdown(mut self) {
-        for answerer in std::mem::take(&mut self.answerers) {
-            answerer.stop().await;
-        }
+        // First the calls, then the answerers, which may take a second each to say good-bye.
+        self.stop.cancel();
+        join_all(std::mem::take(&mut self.answerers).into_iter().map(Answerer::stop)).await;
         if let Some(local) = &self.local {
             local.close();
         }
-        self.stop.cancel();
         for task in &mut self.tasks {
             let _ = task.await;
         }
@@ -99,10 +104,12 @@ impl Server {
             Some(addr) => {
                 let bound = Listener::bind(addr, builder.tls.clone()).await;
                 let bound = bound.map_err(|source| ServerError::Listen { addr, source })?;
-                Some(bound.with_grace(builder.grace))
+                Some(bound.with_grace(builder.grace + FLUSH))
             }
         };
         let stop = CancellationToken::new();
+        let ending = Ending { stop: stop.clone(), grace: builder.grace, over: CancellationToken::new() };
+        let over = ending.over.clone();
         let mut server = Self {
             local_addr: listener.as_ref().map(Listener::local_addr),
             signaling: Vec::new(),
@@ -115,7 +122,8 @@ impl Server {
         let routes = routes.prepare();
         let Some(stack) = plan.stack else {
             // Without WebRTC there is the listener, and nothing else.
-            server.tasks.extend(listener.map(|listener| serve(listener, with_direct_info(routes), stop)));
+            let routes = direct(routes, over);
+            server.tasks.extend(listener.map(|listener| serve(listener, routes, ending)));
             return Ok(server);
         };
 
@@ -125,6 +133,7 @@ impl Server {
         let connections = Connections {
             service: RobotService::new(routes.clone()),
             limits: builder.limits,
+            methods: builder.methods.clone(),
             max: builder.max_connections,
             grace: builder.grace,
             stop: stop.clone(),
@@ -135,8 +144,9 @@ impl Server {
             server.answer_via(&builder, &stack, address, signaling, &accepted)?;
         }
         if let Some(listener) = listener {
+            let routes = direct(routes, over);
             let routes = server.answer_locally(&builder, &stack, &listener, routes, accepted)?;
-            server.tasks.push(serve(listener, routes, stop));
+            server.tasks.push(serve(listener, routes, ending));
         }
         Ok(server)
     }
@@ -174,7 +184,7 @@ impl Server {
         let names = Names::new(&builder.hosts, listener.local_addr());
         let ice_servers = builder.ice_servers.clone().unwrap_or_default();
         let local = Arc::new(LocalSignaling::new(names, ice_servers.clone()));
-        let routes = local.beside(with_direct_info(routes));
+        let routes = local.beside(routes);
         let config = answerer_config(builder, &[SELF.to_owned()], stack, ice_servers, "local")?;
         let client = local.client();
         let connect: Connect = Arc::new(move || {
@@ -253,10 +263,35 @@ fn answerer_config(
     Ok(config)
 }
 
-fn serve(listener: Listener, routes: Routes, stop: CancellationToken) -> JoinHandle<()> {
+/// The routes as direct callers get them.
+fn direct(routes: Routes, over: CancellationToken) -> Routes {
+    with_direct_info(always_answering(routes, over))
+}
+
+/// How the listener's calls end.
+struct Ending {
+    stop: CancellationToken,
+    grace: Duration,
+    /// Cancelled when the grace is over.
+    over: CancellationToken,
+}
+
+fn serve(listener: Listener, routes: Routes, ending: Ending) -> JoinHandle<()> {
     tokio::spawn(async move {
-        if let Err(error) = listener.serve(routes, stop.cancelled_owned()).await {
-            tracing::warn!(%error, "the listener stopped");
+        let Ending { stop, grace, over } = ending;
+        let end_calls = async {
+            stop.cancelled().await;
+            tokio::time::sleep(grace).await;
+            over.cancel();
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            served = listener.serve(routes, stop.clone().cancelled_owned()) => {
+                if let Err(error) = served {
+                    tracing::warn!(%error, "the listener stopped");
+                }
+            }
+            () = end_calls => {}
         }
     })
 }

@@ -72,9 +72,10 @@ where
     SignalingClient::new(BoxCloneSyncService::new(erased))
 }
 
-/// A host as metadata carries it; `None` when it is empty or has characters that metadata cannot carry.
+/// A host as metadata carries it; `None` when it is empty or has other than visible ASCII characters.
 pub(crate) fn host_value(host: &str) -> Option<MetadataValue<Ascii>> {
-    if host.is_empty() { None } else { host.parse().ok() }
+    let visible = !host.is_empty() && host.bytes().all(|byte| byte.is_ascii_graphic());
+    if visible { host.parse().ok() } else { None }
 }
 
 #[cfg(test)]
@@ -85,7 +86,9 @@ mod tests {
     fn a_host_must_fit_into_metadata() {
         assert!(host_value("robot.example:9102").is_some());
         assert!(host_value("").is_none());
-        assert!(host_value("a\nb").is_none());
+        for unfit in ["a\nb", "a b", " ", "r\u{f6}bot"] {
+            assert!(host_value(unfit).is_none(), "{unfit}");
+        }
     }
 
     #[tokio::test]

@@ -1,7 +1,13 @@
 //! What the tests share: a signaling server, a robot and callers in one process, and a service that can be
 //! asked for anything.
 
-#![allow(dead_code, unreachable_pub, missing_docs, reason = "each test binary uses its own part")]
+#![allow(
+    dead_code,
+    unused_imports,
+    unreachable_pub,
+    missing_docs,
+    reason = "each test binary uses its own part"
+)]
 
 mod service;
 
@@ -9,14 +15,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use farlink::peer::Stack;
+use farlink::peer::{IceServer, Stack};
 use farlink::server::{Server, ServerBuilder};
 use farlink::{Channel, DialOptions};
 use farlink_signaling::SignalingServer;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-pub use self::service::{Probe, probe};
+pub use self::service::{Probe, is_running, probe, tokened, until_running};
 
 /// The robot's name.
 pub const ROBOT: &str = "robot.example";
@@ -42,7 +48,12 @@ impl Signaling {
     }
 
     pub async fn listen(addr: SocketAddr) -> Self {
-        let server = SignalingServer::builder().bind(addr).await.unwrap();
+        Self::handing_out(addr, Vec::new()).await
+    }
+
+    /// The same, with ICE servers for everybody.
+    pub async fn handing_out(addr: SocketAddr, servers: Vec<IceServer>) -> Self {
+        let server = SignalingServer::builder().ice_servers(servers).bind(addr).await.unwrap();
         let addr = server.local_addr();
         let stop = CancellationToken::new();
         let stopped = stop.clone().cancelled_owned();
@@ -82,7 +93,15 @@ impl Lab {
 
     /// The same, with the robot's builder changed.
     pub async fn with(stack: Arc<dyn Stack>, change: impl FnOnce(ServerBuilder) -> ServerBuilder) -> Self {
-        let signaling = Signaling::start().await;
+        Self::on(Signaling::start().await, stack, change).await
+    }
+
+    /// The same, on signaling that runs already.
+    pub async fn on(
+        signaling: Signaling,
+        stack: Arc<dyn Stack>,
+        change: impl FnOnce(ServerBuilder) -> ServerBuilder,
+    ) -> Self {
         let via = signaling.addr.to_string();
         let robot = Server::builder().host(ROBOT).answer_via(&via).listen(loopback()).insecure(true);
         let robot = change(robot.stack(Arc::clone(&stack))).start(Probe::routes()).await.unwrap();

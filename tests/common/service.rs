@@ -1,6 +1,8 @@
 //! A service that can be asked for anything: sizes, delays, errors, every kind of stream.
 
+use std::collections::BTreeSet;
 use std::pin::Pin;
+use std::sync::Mutex;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -23,7 +25,9 @@ use probe::{ProbeRequest, ProbeResponse};
 
 type Replies = Pin<Box<dyn Stream<Item = Result<ProbeResponse, Status>> + Send>>;
 
-/// Does what it is asked. Response headers and trailers of `Unary` repeat all `x-` metadata.
+/// Does what it is asked. Response headers and trailers of `Unary` repeat all `x-` metadata; so do the headers
+/// of `Spread`. A code of -1 panics. A call with `token` metadata is known to [`is_running`] until its handler
+/// and its response stream are gone.
 #[derive(Debug, Clone, Copy)]
 pub struct Probe;
 
@@ -40,10 +44,60 @@ impl Probe {
     }
 }
 
+/// The metadata key of a call's token.
+pub const TOKEN: &str = "token";
+
+static RUNNING: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+
+/// Whether the handler of the call with this token is alive.
+pub fn is_running(token: &str) -> bool {
+    RUNNING.lock().unwrap().contains(token)
+}
+
+/// Waits until the handler of this call is (or is no more).
+pub async fn until_running(token: &str, running: bool) {
+    let changed = async {
+        while is_running(token) != running {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    let what = if running { "started" } else { "ended" };
+    tokio::time::timeout(super::LONG, changed).await.unwrap_or_else(|_| panic!("{token} has not {what}"));
+}
+
+/// A request with a token.
+pub fn tokened<T>(token: &str, message: T) -> Request<T> {
+    let mut request = Request::new(message);
+    request.metadata_mut().insert(TOKEN, token.parse().unwrap());
+    request
+}
+
+#[derive(Debug)]
+struct Running(Option<String>);
+
+impl Running {
+    fn new(metadata: &MetadataMap) -> Self {
+        let token = metadata.get(TOKEN).map(|token| token.to_str().unwrap().to_owned());
+        token
+            .iter()
+            .for_each(|token| assert!(RUNNING.lock().unwrap().insert(token.clone()), "{token} twice"));
+        Self(token)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.iter().for_each(|token| {
+            RUNNING.lock().unwrap().remove(token);
+        });
+    }
+}
+
 async fn answer(request: ProbeRequest) -> Result<ProbeResponse, Status> {
     if request.delay_ms > 0 {
         tokio::time::sleep(Duration::from_millis(request.delay_ms.into())).await;
     }
+    assert!(request.code != -1, "asked to panic");
     if request.code != 0 {
         let code = Code::from_i32(request.code);
         return Err(Status::with_details(code, request.message, request.details));
@@ -64,6 +118,7 @@ fn repeat(from: &MetadataMap, to: &mut MetadataMap) {
 impl ProbeService for Probe {
     async fn unary(&self, request: Request<ProbeRequest>) -> Result<Response<ProbeResponse>, Status> {
         let metadata = request.metadata().clone();
+        let _running = Running::new(&metadata);
         match answer(request.into_inner()).await {
             Ok(reply) => {
                 let mut response = Response::new(reply);
@@ -81,6 +136,7 @@ impl ProbeService for Probe {
         &self,
         request: Request<Streaming<ProbeRequest>>,
     ) -> Result<Response<ProbeResponse>, Status> {
+        let _running = Running::new(request.metadata());
         let mut messages = request.into_inner();
         let mut reply = ProbeResponse::default();
         while let Some(message) = messages.message().await? {
@@ -96,9 +152,12 @@ impl ProbeService for Probe {
     type SpreadStream = Replies;
 
     async fn spread(&self, request: Request<ProbeRequest>) -> Result<Response<Replies>, Status> {
+        let metadata = request.metadata().clone();
+        let running = Running::new(&metadata);
         let ProbeRequest { size, count, code, message, details, delay_ms, .. } = request.into_inner();
         let data = Bytes::from(vec![b'x'; size as usize]);
         let replies = futures_util::stream::iter(1..=u64::from(count)).then(move |place| {
+            let _running = &running;
             let data = data.clone();
             async move {
                 if delay_ms > 0 {
@@ -108,13 +167,20 @@ impl ProbeService for Probe {
             }
         });
         let end = (code != 0).then(|| Err(Status::with_details(Code::from_i32(code), message, details)));
-        Ok(Response::new(Box::pin(replies.chain(futures_util::stream::iter(end)))))
+        let replies: Replies = Box::pin(replies.chain(futures_util::stream::iter(end)));
+        let mut response = Response::new(replies);
+        repeat(&metadata, response.metadata_mut());
+        Ok(response)
     }
 
     type BothStream = Replies;
 
     async fn both(&self, request: Request<Streaming<ProbeRequest>>) -> Result<Response<Replies>, Status> {
-        let replies = request.into_inner().then(|message| async move { answer(message?).await });
+        let running = Running::new(request.metadata());
+        let replies = request.into_inner().then(move |message| {
+            let _running = &running;
+            async move { answer(message?).await }
+        });
         Ok(Response::new(Box::pin(replies)))
     }
 }

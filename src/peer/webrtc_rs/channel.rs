@@ -224,7 +224,10 @@ async fn read(stream: Arc<Stream>, life: Life, mut buffer: Vec<u8>) -> (Vec<u8>,
             Some(Ok((0, Kind::Unknown)) | Err(_)) | None => None,
             Some(Ok((_, Kind::Dcep))) => continue, // The channels need no opening.
             Some(Ok((_, Kind::BinaryEmpty | Kind::StringEmpty))) => Some(Bytes::new()),
-            Some(Ok((length, _))) => buffer.get(..length).map(Bytes::copy_from_slice),
+            Some(Ok((length, _))) => {
+                life.window.read(length);
+                buffer.get(..length).map(Bytes::copy_from_slice)
+            }
         };
         return (buffer, message);
     }

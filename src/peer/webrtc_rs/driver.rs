@@ -28,11 +28,10 @@ use super::ice::Ice;
 use super::negotiation::Negotiation;
 use super::remote::RemoteCandidates;
 use super::timing;
+use super::window::{RECEIVE_WINDOW, Window};
 use crate::peer::session::{Local, Remote};
 use crate::peer::{MAX_CHANNEL_MESSAGE, Path, PeerState, Phase, Role};
 
-/// What SCTP takes in while nobody reads, in bytes; then its window is closed. pion's and the crate's value.
-const RECEIVE_WINDOW: u32 = 1 << 20;
 const SCTP_PORT: u16 = 5000;
 
 /// The milestones of a peer, shared by its parts.
@@ -45,6 +44,7 @@ pub(super) struct Life {
     /// The channel's reader has collected everything, or is gone.
     pub(super) drained: CancellationToken,
     pub(super) reader: Arc<Reader>,
+    pub(super) window: Arc<Window>,
     /// A test that speaks on channel 1 itself.
     #[cfg(test)]
     pub(super) tap: Arc<Mutex<Option<oneshot::Sender<Arc<Stream>>>>>,
@@ -134,7 +134,6 @@ impl Driver {
             Ok(streams) => streams,
             Err(why) => return Phase::Failed(why),
         };
-        self.state.send_replace(PeerState { phase: Phase::Connected, path: self.path() });
         // Nobody wants it when the channel was dropped; then the end is near.
         let _ = stream.send(data);
         #[cfg(test)]
@@ -177,6 +176,7 @@ impl Driver {
 
     async fn connect(&self, start: &Start, standing: &Standing) -> Result<[Arc<Stream>; 2], String> {
         let conn = self.find_path(&start.remote).await?;
+        self.state.send_replace(PeerState { phase: Phase::Connected, path: self.path() });
         let shaken = timeout(timing::HANDSHAKE, self.shake_hands(conn, start, standing)).await;
         shaken.map_err(|_| "a path was found, but the peer finished no handshake on it".to_owned())?
     }
@@ -204,15 +204,29 @@ impl Driver {
             std::future::pending::<()>().await;
         };
         let mut ice = self.ice.state.clone();
+        let given_up = async {
+            if self.role == Role::Caller {
+                tokio::time::sleep(timing::LOOKING).await;
+            } else {
+                let _ = ice.wait_for(|state| *state == ConnectionState::Failed).await;
+            }
+        };
+        let began = tokio::time::Instant::now();
         tokio::select! {
             conn = connected => conn.map_err(|cause| format!("looking for a path ended: {cause}")),
             () = release => Err(String::new()), // Never.
-            _ = ice.wait_for(|state| *state == ConnectionState::Failed) => Err(format!(
-                "no path to the peer was found in 10 s ({} candidates here, {} of the peer's)",
-                self.ice.found().candidates.len(),
-                self.remote.len(),
-            )),
+            why = self.ice.nothing_found() => Err(why.to_owned()),
+            () = given_up => Err(self.no_path(began.elapsed().as_secs_f32())),
         }
+    }
+
+    fn no_path(&self, seconds: f32) -> String {
+        let found = self.ice.found().candidates.len();
+        let (theirs, hint) = (self.remote.len(), self.ice.hint());
+        format!(
+            "no path to the peer was found in {seconds:.0} s \
+             ({found} candidates here, {theirs} of the peer's){hint}"
+        )
     }
 
     async fn shake_hands(
@@ -242,8 +256,9 @@ impl Driver {
             .map_err(|cause| format!("the DTLS handshake failed: {cause}"))?;
         let dtls = Arc::new(dtls);
         standing.parts().dtls = Some(Arc::clone(&dtls));
-        let Life { gone, reader, .. } = &self.life;
-        let gate = Gate::new(dtls, gone.clone(), standing.ending.clone(), Arc::clone(reader));
+        let Life { gone, reader, window, .. } = &self.life;
+        let gate =
+            Gate::new(dtls, gone.clone(), standing.ending.clone(), Arc::clone(reader), Arc::clone(window));
         let association = Association::client(sctp::association::Config {
             net_conn: Arc::new(gate),
             max_receive_buffer_size: RECEIVE_WINDOW,

@@ -16,6 +16,8 @@ use tokio_util::sync::CancellationToken;
 use webrtc::dtls::conn::DTLSConn;
 use webrtc::util::{Conn, Error};
 
+use super::window::Window;
+
 /// How long a reset of the channel waits for a reader that has no more to read.
 const RESET_WAIT: Duration = Duration::from_millis(50);
 
@@ -26,6 +28,7 @@ pub(super) struct Gate {
     /// Cancelled by the driver: SCTP may end.
     ending: CancellationToken,
     reader: Arc<Reader>,
+    window: Arc<Window>,
     reset_passed: AtomicBool,
 }
 
@@ -52,18 +55,36 @@ impl Gate {
         gone: CancellationToken,
         ending: CancellationToken,
         reader: Arc<Reader>,
+        window: Arc<Window>,
     ) -> Self {
-        Self { dtls, gone, ending, reader, reset_passed: AtomicBool::new(false) }
+        Self { dtls, gone, ending, reader, window, reset_passed: AtomicBool::new(false) }
+    }
+
+    /// The peer's next packet, or one of before that SCTP had no room for.
+    async fn next(&self, buffer: &mut [u8]) -> Result<usize, Error> {
+        tokio::select! {
+            biased;
+            () = self.ending.cancelled() => Err(closed()),
+            packet = self.window.again() => {
+                buffer.get_mut(..packet.len()).ok_or_else(closed)?.copy_from_slice(&packet);
+                Ok(packet.len())
+            }
+            received = self.dtls.read(buffer, None) => {
+                let length = received.map_err(|_| closed())?;
+                self.window.received(buffer.get(..length).unwrap_or_default());
+                Ok(length)
+            }
+        }
     }
 
     async fn receive(&self, buffer: &mut [u8]) -> Result<usize, Error> {
         if self.reset_passed.load(Ordering::SeqCst) {
             self.gone.cancel();
         }
-        let received = tokio::select! {
-            () = self.ending.cancelled() => return Err(closed()),
-            received = self.dtls.read(buffer, None) => received,
-        };
+        let received = self.next(buffer).await;
+        if self.ending.is_cancelled() {
+            return Err(closed());
+        }
         let last_word = match &received {
             Ok(length) => news(buffer.get(..*length).unwrap_or_default()),
             Err(_) => News::Closed,
@@ -167,6 +188,7 @@ impl Conn for Gate {
             if self.ending.is_cancelled() {
                 return Err(closed());
             }
+            self.window.sent(packet);
             match self.dtls.write(packet, None).await {
                 Ok(length) => Ok(length),
                 // Upstream gives the association up at the first error, and a full socket or a route that

@@ -15,11 +15,20 @@ use webrtc::ice::url::{ProtoType, SchemeType, Url};
 use super::timing;
 use crate::peer::{Candidate, CandidateKind, IceServer, PeerConfig, PeerError, Scheme, TransportProtocol};
 
+/// Why a relayed connection is not even tried.
+const NO_RELAYS: &str = "relays only were asked for and there is no TURN server that can be used: \
+                         it takes a turn: URL over UDP, with user name and credential";
+const NO_RELAY: &str = "relays only were asked for and no TURN server gave one: \
+                        check its address, and whether it takes the user name and credential";
+const NO_ADDRESS: &str = "this host has no address to connect from";
+
 pub(super) struct Ice {
     pub(super) agent: Arc<Agent>,
     pub(super) state: watch::Receiver<ConnectionState>,
     found: Arc<Mutex<Found>>,
     gathering: watch::Sender<Gathering>,
+    relay_only: bool,
+    servers: bool,
 }
 
 /// What gathering found so far.
@@ -40,7 +49,11 @@ enum Gathering {
 impl Ice {
     pub(super) async fn open(config: &PeerConfig) -> Result<Self, PeerError> {
         let urls = urls(&config.ice_servers);
+        let servers = !urls.is_empty();
         let relays = urls.iter().any(|url| url.scheme == SchemeType::Turn);
+        if config.relay_only && !relays {
+            return Err(PeerError::new(NO_RELAYS));
+        }
         let settings = AgentConfig {
             urls,
             multicast_dns_mode: MulticastDnsMode::Disabled,
@@ -78,7 +91,8 @@ impl Ice {
             Box::pin(async {})
         }));
         let gathering = watch::Sender::new(Gathering::NotYet);
-        Ok(Self { agent: Arc::new(agent), state, found: Arc::default(), gathering })
+        let (agent, found, relay_only) = (Arc::new(agent), Arc::default(), config.relay_only);
+        Ok(Self { agent, state, found, gathering, relay_only, servers })
     }
 
     /// Starts gathering, once. What is found goes to `to`, which is dropped after the last one.
@@ -120,6 +134,26 @@ impl Ice {
 
     pub(super) fn found(&self) -> Found {
         self.found.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Ready, with the reason, when gathering ended without a single candidate: no path will be found.
+    /// The crate does not say why a TURN server gave none; it logs it.
+    pub(super) async fn nothing_found(&self) -> &'static str {
+        let mut gathering = self.gathering.subscribe();
+        let ended = gathering.wait_for(|gathering| *gathering == Gathering::Complete).await.is_ok();
+        if !ended || !self.found().candidates.is_empty() {
+            std::future::pending::<()>().await;
+        }
+        if self.relay_only { NO_RELAY } else { NO_ADDRESS }
+    }
+
+    /// What the candidates say about the network, for the end of a sentence about failure.
+    pub(super) fn hint(&self) -> &'static str {
+        let outside = |candidate: &String| candidate.contains(" srflx ") || candidate.contains(" relay ");
+        match self.servers && !self.found().candidates.iter().any(outside) {
+            true => "; no STUN or TURN server answered: UDP is probably blocked here",
+            false => "",
+        }
     }
 
     /// Closes the agent and its sockets. Gathering that is under way opens more of them and cannot be

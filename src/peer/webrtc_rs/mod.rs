@@ -28,6 +28,7 @@ mod remote;
 #[cfg(test)]
 mod tests;
 mod timing;
+mod window;
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};

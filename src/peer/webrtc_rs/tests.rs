@@ -102,3 +102,48 @@ async fn offers_on_the_negotiation_channel_are_answered_and_garbage_is_not() {
     send(&mut caller, Bytes::from_static(b"alive")).await;
     assert_eq!(recv(&mut answerer).await.unwrap(), "alive");
 }
+
+/// A sender before a closed window hears when it opens; without that it probes after 1 s, 2 s, 4 s.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_window_that_opens_is_told_to_the_sender() {
+    let [mut caller, mut answerer] = connected().await;
+    let messages = 70;
+    let sending = tokio::spawn(async move {
+        for number in 0..messages {
+            poll_fn(|cx| caller.channel.poll_ready(cx, 64 * 1024)).await.unwrap();
+            caller.channel.send(Bytes::from(vec![number; 16_384])).unwrap();
+        }
+        poll_fn(|cx| caller.channel.poll_flush(cx)).await.unwrap();
+        caller
+    });
+    while !answerer.connection.life.window.is_closed() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    // The first probe comes after 1 s, and the second 2 s later.
+    tokio::time::sleep(Duration::from_millis(1_300)).await;
+    let began = tokio::time::Instant::now();
+    for number in 0..messages {
+        assert_eq!(recv(&mut answerer).await.unwrap()[0], number);
+    }
+    let elapsed = began.elapsed();
+    eprintln!("went on after {elapsed:?}");
+    assert!(elapsed < Duration::from_millis(900), "the sender learnt of it by probing: {elapsed:?}");
+    drop(sending.await.unwrap());
+}
+
+/// The DTLS alert is on its way as soon as this side closes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_close_is_seen_at_once() {
+    let mut times = Vec::new();
+    for _ in 0..10 {
+        let [caller, mut answerer] = connected().await;
+        let began = tokio::time::Instant::now();
+        caller.connection.close();
+        let closed = answerer.state.wait_for(|state| state.phase == Phase::ClosedByPeer);
+        tokio::time::timeout(Duration::from_secs(10), closed).await.unwrap().unwrap();
+        times.push(began.elapsed());
+    }
+    times.sort();
+    eprintln!("a close is seen after {:?}, at most {:?}", times[5], times[9]);
+    assert!(times[5] < Duration::from_millis(100), "{times:?}");
+}

@@ -55,6 +55,10 @@ pub(super) const DISCONNECTED: Duration = Duration::from_secs(5);
 /// 25 s; goutils gives up at `Disconnected` already, and micro-rdk looks for 10 s.
 pub(super) const FAILED: Duration = Duration::from_secs(5);
 
+/// How long the caller looks for a path. Below the answerer's 10 s and below the 10 s that signaling keeps an
+/// offer, so that the caller hears its own reason, which knows its own network, and not "no result in time".
+pub(super) const LOOKING: Duration = Duration::from_secs(9);
+
 /// DTLS and SCTP together, once a path works. micro-rdk's value; neither has a deadline upstream.
 pub(super) const HANDSHAKE: Duration = Duration::from_secs(10);
 

@@ -28,6 +28,9 @@ const GATHERING: Duration = Duration::from_secs(3);
 /// Candidates on their way to signaling at once. They start in order.
 const IN_FLIGHT: usize = 4;
 
+const NO_CANDIDATES: &str = "found no local candidate: see that this machine has a network, and with relays \
+    only that a TURN server answers and takes its credentials";
+
 /// What happened.
 #[derive(Debug)]
 pub(super) enum Input {
@@ -164,6 +167,10 @@ impl Machine {
             }
             Input::GatheringEnded => {
                 self.gathered = true;
+                if !self.found_any {
+                    // Nothing to try from: no relay answered, or this machine has no network.
+                    return Err(CallErrorKind::Peer(PeerError::new(NO_CANDIDATES)));
+                }
                 self.send_offer(now, out);
             }
             Input::Response(response) => self.respond(response, out)?,

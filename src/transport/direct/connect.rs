@@ -105,7 +105,27 @@ pub enum ConnectError {
         #[source]
         source: Arc<dyn Error + Send + Sync>,
     },
+    /// Plaintext was asked for, and the server answered with TLS.
+    #[error("{endpoint} speaks TLS: leave insecure out")]
+    NotPlaintext {
+        /// The server.
+        endpoint: String,
+    },
     /// The server speaks something else than HTTP/2.
+    #[error("{endpoint} does not speak HTTP/2, as gRPC needs it: see that the port is right")]
+    NotHttp2 {
+        /// The server.
+        endpoint: String,
+    },
+    /// The server closed the connection before it spoke HTTP/2.
+    #[error("{endpoint} closed the connection without a word of HTTP/2{hint}")]
+    HungUp {
+        /// The server.
+        endpoint: String,
+        /// What may help; empty or from a colon on.
+        hint: &'static str,
+    },
+    /// HTTP/2 could not be started.
     #[error("HTTP/2 handshake failed")]
     Http(#[source] Arc<hyper::Error>),
 }

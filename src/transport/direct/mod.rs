@@ -10,6 +10,7 @@
 
 mod connect;
 mod failure;
+mod preface;
 mod tls;
 
 use std::fmt;
@@ -33,6 +34,7 @@ use tonic::body::Body;
 use tower_service::Service;
 
 pub use self::connect::{ConnectError, Endpoint, Resolved};
+use self::preface::Watched;
 pub use self::tls::{Roots, RootsError, Security, TlsConfig};
 use super::link::Link;
 use super::{CloseReason, LinkWatch, Stats, Transport, TransportError, TransportKind, deadline};
@@ -69,7 +71,7 @@ impl DirectTransport {
     /// # Errors
     /// [`ConnectError`] says how far it came.
     pub async fn connect(target: &Resolved, security: &Security) -> Result<Self, ConnectError> {
-        let stream = connect::open(target, security).await?;
+        let (stream, preface) = Watched::new(connect::open(target, security).await?);
         let (sender, connection) = http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
             .keep_alive_interval(KEEPALIVE)
@@ -97,7 +99,10 @@ impl DirectTransport {
             open: AtomicUsize::new(0),
             opened: AtomicU64::new(0),
         };
-        Ok(Self { shared: Arc::new(shared), sender })
+        // Made before the wait, so that who gives up waiting leaves no task.
+        let transport = Self { shared: Arc::new(shared), sender };
+        preface.wait(&target.endpoint, security.is_plaintext()).await?;
+        Ok(transport)
     }
 
     async fn send(mut self, request: Request<Body>) -> Result<Response<Body>, Status> {

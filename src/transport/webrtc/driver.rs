@@ -25,6 +25,7 @@ use bytes::Bytes;
 use tokio::time::{Instant, Sleep, sleep};
 use tokio_stream::Stream;
 use tokio_stream::wrappers::WatchStream;
+use tokio_util::sync::DropGuard;
 
 use super::backlog::Backlog;
 use super::outbox::Outbox;
@@ -44,7 +45,8 @@ pub(super) trait Demux: Send + Unpin + 'static {
     /// Takes a frame of the peer. Must not block.
     fn frame(&mut self, frame: Bytes);
 
-    /// Whether to read nothing for now. Whoever changes the answer wakes the driver through the outbox.
+    /// Whether to read nothing for now. Whoever changes the answer wakes the driver through the outbox,
+    /// unless it is the driver, by sending.
     fn holds(&self) -> bool;
 
     /// The connection is gone: fails every call.
@@ -91,6 +93,8 @@ pub(super) struct Driver<D: Demux> {
     rtt: Rtt,
     linger: Option<Pin<Box<Sleep>>>,
     ended: bool,
+    /// Dropped with the driver: nothing more will be sent.
+    _done: DropGuard,
 }
 
 impl<D: Demux> Driver<D> {
@@ -102,6 +106,7 @@ impl<D: Demux> Driver<D> {
         link: Arc<Link>,
         traffic: Arc<Traffic>,
         demux: D,
+        done: DropGuard,
     ) -> Self {
         let state = WatchStream::new(state);
         let backlog = Backlog::new();
@@ -117,6 +122,7 @@ impl<D: Demux> Driver<D> {
             rtt: Rtt::default(),
             linger: None,
             ended: false,
+            _done: done,
         }
     }
 
@@ -219,7 +225,14 @@ impl<D: Demux> Future for Driver<D> {
         }
         let over = match this.poll_read(cx) {
             Poll::Ready(reason) => Poll::Ready(reason),
-            Poll::Pending => this.poll_write(cx),
+            Poll::Pending => {
+                let held = this.demux.holds();
+                let over = this.poll_write(cx);
+                if held && !this.demux.holds() {
+                    cx.waker().wake_by_ref();
+                }
+                over
+            }
         };
         over.map(|reason| {
             // The state may know more than the channel: a failure that closed it, say.

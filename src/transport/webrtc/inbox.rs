@@ -4,8 +4,11 @@
 //! counted per stream and per connection.
 //!
 //! # Invariant
-//! A stream holds at most its budget plus one message; a connection at most its budget plus one message per
-//! stream that fits into it. Who would exceed a budget loses its stream, nobody else's.
+//! A stream holds at most its budget plus one message; a connection at most its budget plus one packet. A
+//! stream over its budget is lost; over the connection's budget, the stream that holds the most is.
+//!
+//! Whatever frees bytes wakes a driver that holds the connection back for them: a read, a reader that goes
+//! away, a call that fails.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -17,23 +20,37 @@ use bytes::Bytes;
 use http::HeaderMap;
 use tonic::Status;
 
+/// What a message costs beside its bytes: without it, a budget's worth of empty messages would take many
+/// times the budget.
+const PER_MESSAGE: usize = 64;
+
 /// Bytes that all streams of a connection hold together.
 #[derive(Debug, Default)]
 pub(super) struct Held {
-    bytes: AtomicUsize,
+    unread: AtomicUsize,
+    partial: AtomicUsize,
 }
 
 impl Held {
+    /// All of them.
     pub(super) fn bytes(&self) -> usize {
-        self.bytes.load(Ordering::Relaxed)
+        self.unread() + self.partial()
     }
 
-    pub(super) fn add(&self, bytes: usize) {
-        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+    /// Whole messages: readers free them.
+    pub(super) fn unread(&self) -> usize {
+        self.unread.load(Ordering::Relaxed)
     }
 
-    pub(super) fn sub(&self, bytes: usize) {
-        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+    /// Messages of which more is to come: only the peer can end them.
+    pub(super) fn partial(&self) -> usize {
+        self.partial.load(Ordering::Relaxed)
+    }
+
+    /// A stream's unfinished message has changed its size.
+    pub(super) fn resize_partial(&self, before: usize, after: usize) {
+        self.partial.fetch_add(after, Ordering::Relaxed);
+        self.partial.fetch_sub(before, Ordering::Relaxed);
     }
 }
 
@@ -61,8 +78,8 @@ pub(super) enum Item {
 pub(super) struct Inbox {
     state: Mutex<State>,
     held: Arc<Held>,
-    /// Called after each read; wakes a driver that holds the connection back.
-    on_read: Option<Box<dyn Fn() + Send + Sync>>,
+    /// Called when bytes were freed; wakes a driver that holds the connection back.
+    on_freed: Option<Box<dyn Fn() + Send + Sync>>,
 }
 
 impl fmt::Debug for Inbox {
@@ -83,12 +100,12 @@ struct State {
 
 impl Inbox {
     pub(super) fn new(held: Arc<Held>) -> Self {
-        Self { state: Mutex::new(State::default()), held, on_read: None }
+        Self { state: Mutex::new(State::default()), held, on_freed: None }
     }
 
-    /// Calls this after each message that is read.
-    pub(super) fn on_read(mut self, call: impl Fn() + Send + Sync + 'static) -> Self {
-        self.on_read = Some(Box::new(call));
+    /// Calls this whenever bytes were freed.
+    pub(super) fn on_freed(mut self, call: impl Fn() + Send + Sync + 'static) -> Self {
+        self.on_freed = Some(Box::new(call));
         self
     }
 
@@ -97,16 +114,17 @@ impl Inbox {
         self.change(|state| state.head = Some(head));
     }
 
-    /// A message has come. Returns the bytes that this stream now holds.
+    /// A message has come; after the end it is dropped. Returns the bytes that this stream now holds, or 0 when it is the only message:
+    /// one always fits.
     pub(super) fn put_message(&self, message: Bytes) -> usize {
         let mut total = 0;
         self.change(|state| {
-            if !state.abandoned {
-                self.held.add(message.len());
-                state.bytes += message.len();
+            if !state.abandoned && state.end.is_none() {
+                self.held.unread.fetch_add(cost(&message), Ordering::Relaxed);
+                state.bytes += cost(&message);
                 state.messages.push_back(message);
             }
-            total = state.bytes;
+            total = if state.messages.len() > 1 { state.bytes } else { 0 };
         });
         total
     }
@@ -119,7 +137,18 @@ impl Inbox {
             state.messages.clear();
             freed = std::mem::take(&mut state.bytes);
         });
-        self.held.sub(freed);
+        self.free(freed);
+    }
+
+    /// The call fails although its end may have come: it holds too much that nobody reads.
+    pub(super) fn overflow(&self, status: Status) {
+        let mut freed = 0;
+        self.change(|state| {
+            state.end = Some(End::Failed(status));
+            state.messages.clear();
+            freed = std::mem::take(&mut state.bytes);
+        });
+        self.free(freed);
     }
 
     /// Nothing more will come. The first end counts; a failure also drops what was not read, since a call
@@ -136,7 +165,7 @@ impl Inbox {
                 }
             }
         });
-        self.held.sub(freed);
+        self.free(freed);
     }
 
     /// The response's headers; or its end, when that came without headers. Only before
@@ -160,12 +189,9 @@ impl Inbox {
     pub(super) fn poll_item(&self, cx: &mut Context<'_>) -> Poll<Item> {
         let mut state = self.lock();
         if let Some(message) = state.messages.pop_front() {
-            state.bytes -= message.len();
+            state.bytes -= cost(&message);
             drop(state);
-            self.held.sub(message.len());
-            if let Some(on_read) = &self.on_read {
-                on_read();
-            }
+            self.free(cost(&message));
             return Poll::Ready(Item::Message(message));
         }
         if let Some(end) = state.end.clone() {
@@ -175,9 +201,16 @@ impl Inbox {
         Poll::Pending
     }
 
-    /// Bytes of whole messages that wait.
+    /// What the whole messages that wait cost.
     pub(super) fn bytes(&self) -> usize {
         self.lock().bytes
+    }
+
+    fn free(&self, bytes: usize) {
+        self.held.unread.fetch_sub(bytes, Ordering::Relaxed);
+        if let Some(on_freed) = self.on_freed.as_ref().filter(|_| bytes > 0) {
+            on_freed();
+        }
     }
 
     fn change(&self, change: impl FnOnce(&mut State)) {
@@ -198,6 +231,10 @@ impl Inbox {
 impl Drop for Inbox {
     fn drop(&mut self) {
         let bytes = self.lock().bytes;
-        self.held.sub(bytes);
+        self.free(bytes);
     }
+}
+
+fn cost(message: &Bytes) -> usize {
+    message.len() + PER_MESSAGE
 }

@@ -1,5 +1,7 @@
 //! What one data channel may cost: the bounds on everything that a peer can make us hold.
 
+use super::inbox::Held;
+
 /// Bounds of one WebRTC connection, at either end. All can be set; the defaults suit a robot's APIs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
@@ -11,9 +13,11 @@ pub struct Limits {
     /// 257th without a word. A robot's is 4096. A caller waits in `poll_ready`; a robot refuses with
     /// RESOURCE_EXHAUSTED.
     pub max_streams: usize,
-    /// Bytes of whole messages that one call holds unread. Default 32 MiB. One message always fits.
+    /// Bytes of whole messages that one call holds unread, 64 more for each message. Default 32 MiB. One
+    /// message always fits.
     pub stream_budget: usize,
-    /// Bytes, unread and half received, that all calls of the connection hold. Default 128 MiB.
+    /// Bytes, unread and half received, that all calls of the connection hold. Default 128 MiB. Over it,
+    /// the call that holds the most fails.
     pub connection_budget: usize,
     /// What happens to a call whose reader falls behind its budget. Default: it fails.
     pub overflow: Overflow,
@@ -36,6 +40,28 @@ impl Default for Limits {
             connection_budget: 128 << 20,
             overflow: Overflow::FailStream,
         }
+    }
+}
+
+impl Limits {
+    /// Whether a call that holds this much must fail.
+    pub(super) fn stream_overflows(&self, unread: usize) -> bool {
+        self.overflow == Overflow::FailStream && unread > self.stream_budget
+    }
+
+    /// Whether some call must fail. Holding the connection back is no help against messages that are not
+    /// complete: nothing else would ever end them.
+    pub(super) fn connection_overflows(&self, held: &Held) -> bool {
+        let bytes = match self.overflow {
+            Overflow::FailStream => held.bytes(),
+            Overflow::HoldConnection => held.partial(),
+        };
+        bytes > self.connection_budget
+    }
+
+    /// Whether the connection must wait for its readers.
+    pub(super) fn connection_holds(&self, held: &Held) -> bool {
+        held.unread() > 0 && held.bytes() > self.connection_budget
     }
 }
 

@@ -28,4 +28,4 @@ mod urgent;
 
 pub use self::client::WebRtcTransport;
 pub use self::limits::{Limits, Overflow};
-pub use self::server::{RobotConnection, RobotService};
+pub use self::server::{Methods, RobotConnection, RobotService};

@@ -156,6 +156,11 @@ impl Outbox {
         Poll::Ready(frame)
     }
 
+    /// What waits ahead of all data costs, in bytes.
+    pub(super) fn bytes_ahead(&self) -> usize {
+        self.lock().scheduler.bytes_ahead()
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.lock().scheduler.is_empty()
     }

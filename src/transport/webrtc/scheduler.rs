@@ -14,6 +14,9 @@ use bytes::Bytes;
 
 use crate::wire::message::{Packet, Packets};
 
+/// How much may wait ahead of all data, in bytes, for an urgent message to go there too.
+const MAX_URGENT: usize = 64 * 1024;
+
 /// Turns a packet into a frame; the flag ends the stream's messages with it (callers' half-close).
 pub(super) type EncodePacket = fn(u64, Packet, bool) -> Bytes;
 
@@ -22,6 +25,7 @@ pub(super) type EncodePacket = fn(u64, Packet, bool) -> Bytes;
 pub(super) struct Scheduler {
     encode: EncodePacket,
     ahead: VecDeque<Bytes>,
+    ahead_bytes: usize,
     turns: VecDeque<u64>,
     lanes: HashMap<u64, Lane>,
 }
@@ -41,7 +45,7 @@ enum Item {
 
 impl Scheduler {
     pub(super) fn new(encode: EncodePacket) -> Self {
-        Self { encode, ahead: VecDeque::new(), turns: VecDeque::new(), lanes: HashMap::new() }
+        Self { encode, ahead: VecDeque::new(), ahead_bytes: 0, turns: VecDeque::new(), lanes: HashMap::new() }
     }
 
     /// Adds a frame that is sent as it is: headers, trailers, a half-close.
@@ -49,15 +53,18 @@ impl Scheduler {
         if self.lanes.contains_key(&stream) {
             self.push_item(stream, frame.len(), Item::Frame(frame));
         } else {
-            self.ahead.push_back(frame);
+            self.push_ahead(frame);
         }
     }
 
-    /// Adds a message; `last` half-closes with it.
+    /// Adds a message; `last` half-closes with it. Urgent messages go ahead while little does: an urgent
+    /// stream that sends much takes its turns like any other.
     pub(super) fn push_message(&mut self, stream: u64, message: Bytes, last: bool, urgent: bool) {
-        if urgent && !self.lanes.contains_key(&stream) {
-            let encode = self.encode;
-            self.ahead.extend(Packets::new(message).map(|packet| encode(stream, packet, last)));
+        let little = self.ahead_bytes.saturating_add(message.len()) <= MAX_URGENT;
+        if urgent && little && !self.lanes.contains_key(&stream) {
+            for packet in Packets::new(message) {
+                self.push_ahead((self.encode)(stream, packet, last));
+            }
         } else {
             let length = message.len();
             self.push_item(stream, length, Item::Message { packets: Packets::new(message), last });
@@ -68,7 +75,7 @@ impl Scheduler {
     /// that cut a stream short.
     pub(super) fn cut(&mut self, stream: u64, frame: Bytes) {
         self.forget(stream);
-        self.ahead.push_back(frame);
+        self.push_ahead(frame);
     }
 
     /// Forgets what the stream has not sent.
@@ -81,6 +88,7 @@ impl Scheduler {
     /// The next frame, and the stream that has room again for it.
     pub(super) fn pop(&mut self) -> Option<(Bytes, Option<u64>)> {
         if let Some(frame) = self.ahead.pop_front() {
+            self.ahead_bytes = self.ahead_bytes.saturating_sub(ahead_cost(&frame));
             return Some((frame, None));
         }
         let stream = self.turns.pop_front()?;
@@ -99,14 +107,25 @@ impl Scheduler {
         self.lanes.get(&stream).map_or(0, |lane| lane.bytes)
     }
 
+    /// What waits ahead of all data costs.
+    pub(super) fn bytes_ahead(&self) -> usize {
+        self.ahead_bytes
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.ahead.is_empty() && self.turns.is_empty()
     }
 
     pub(super) fn clear(&mut self) {
         self.ahead.clear();
+        self.ahead_bytes = 0;
         self.turns.clear();
         self.lanes.clear();
+    }
+
+    fn push_ahead(&mut self, frame: Bytes) {
+        self.ahead_bytes += ahead_cost(&frame);
+        self.ahead.push_back(frame);
     }
 
     fn push_item(&mut self, stream: u64, bytes: usize, item: Item) {
@@ -117,6 +136,11 @@ impl Scheduler {
         lane.bytes += bytes;
         lane.items.push_back(item);
     }
+}
+
+/// A frame's bytes, and what keeping it takes.
+fn ahead_cost(frame: &Bytes) -> usize {
+    frame.len() + 64
 }
 
 impl Lane {
@@ -204,6 +228,18 @@ mod tests {
         scheduler.push_message(1, bulk(100), false, false);
         scheduler.push_message(2, Bytes::from_static(b"beat"), true, true);
         assert_eq!(drain(&mut scheduler)[0], "2:4.!");
+    }
+
+    #[test]
+    fn an_urgent_stream_that_sends_much_takes_turns_and_waits_for_room() {
+        let mut scheduler = Scheduler::new(show);
+        for _ in 0..100 {
+            scheduler.push_message(2, bulk(1), false, true);
+        }
+        assert!(scheduler.bytes_ahead() <= MAX_URGENT);
+        assert!(scheduler.queued(2) > 90 * MAX_PACKET_DATA);
+        assert_eq!(drain(&mut scheduler).len(), 100);
+        assert_eq!(scheduler.bytes_ahead(), 0);
     }
 
     #[test]

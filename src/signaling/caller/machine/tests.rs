@@ -257,10 +257,19 @@ fn a_stack_that_refuses_says_where() {
     assert_eq!(refused.stage, CallStage::Offer);
     let (mut second, now) = machine(true);
     second.step(offer_made(), now);
-    second.step(Input::GatheringEnded, now);
+    second.step(Input::Candidate(candidate(0)), now);
     second.step(init("u"), now);
     let refused = error(second.step(Input::AnswerTaken(Err(PeerError::new("no"))), now));
     assert_eq!(refused.stage, CallStage::Answer);
+}
+
+#[test]
+fn without_any_local_candidate_there_is_nothing_to_wait_for() {
+    let (mut machine, now) = machine(true);
+    machine.step(offer_made(), now);
+    let refused = error(machine.step(Input::GatheringEnded, now));
+    let CallErrorKind::Peer(why) = &refused.kind else { panic!("{refused:?}") };
+    assert!(why.to_string().contains("TURN server"), "{why}");
 }
 
 #[test]

@@ -19,7 +19,7 @@ use std::task::{Context, Poll, ready};
 
 use http::{Request, Response};
 use tokio::sync::OwnedSemaphorePermit;
-use tokio_util::sync::PollSemaphore;
+use tokio_util::sync::{CancellationToken, PollSemaphore};
 use tonic::body::Body;
 use tower_service::Service;
 use tracing::Instrument as _;
@@ -60,6 +60,7 @@ impl WebRtcTransport {
             Arc::clone(&link),
             Arc::clone(&traffic),
             Arc::clone(&table),
+            CancellationToken::new().drop_guard(),
         );
         tokio::spawn(driver.instrument(tracing::info_span!("channel", end = "caller")));
         let permits = PollSemaphore::new(Arc::clone(&table.permits));

@@ -1,8 +1,9 @@
 //! The caller's open streams: which frame belongs to which call.
 //!
 //! # Invariant
-//! A call leaves the table exactly once: by its trailers, by a violation, by its budget, by its caller, or
-//! with the connection. Whoever takes it out has told its inbox, or is its reader.
+//! A call ends exactly once: by its trailers, by a violation, by its budget, by its caller, or with the
+//! connection. One that has its trailers stays here until its reader lets it go, because what is unread
+//! counts; any other end takes it out. Whoever takes it out has told its inbox, or is its reader.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -41,7 +42,8 @@ struct State {
 
 #[derive(Debug)]
 struct Call {
-    wire: ResponseStream,
+    /// `None` once it has its trailers.
+    wire: Option<ResponseStream>,
     inbox: Arc<Inbox>,
 }
 
@@ -62,7 +64,7 @@ impl Table {
         let mut inbox = Inbox::new(Arc::clone(&self.held));
         if self.limits.overflow == Overflow::HoldConnection {
             let outbox = Arc::clone(&self.outbox);
-            inbox = inbox.on_read(move || outbox.wake_driver());
+            inbox = inbox.on_freed(move || outbox.wake_driver());
         }
         let inbox = Arc::new(inbox);
         let mut state = self.lock();
@@ -71,7 +73,7 @@ impl Table {
         }
         let stream = state.next;
         state.next += 1;
-        let wire = ResponseStream::new(self.limits.max_message);
+        let wire = Some(ResponseStream::new(self.limits.max_message));
         state.calls.insert(stream, Call { wire, inbox: Arc::clone(&inbox) });
         self.outbox.open(stream);
         Ok((stream, inbox))
@@ -80,18 +82,40 @@ impl Table {
     /// The caller wants no more of this call. Tells the robot, unless the call had ended.
     pub(super) fn cancel(&self, stream: u64) {
         let call = self.lock().calls.remove(&stream);
-        if let Some(call) = call {
-            self.held.sub(call.wire.buffered());
+        if let Some(wire) = call.and_then(|call| call.wire) {
+            self.held.resize_partial(wire.buffered(), 0);
             self.outbox.end(stream, Ending::Cut, None, frame::request_reset(stream));
         }
     }
 
-    /// Fails one call from this side.
+    /// Fails one call from this side, unless it has ended.
     pub(super) fn fail(&self, stream: u64, status: Status) {
-        let call = self.lock().calls.remove(&stream);
-        if let Some(call) = call {
-            self.held.sub(call.wire.buffered());
-            call.inbox.put_end(End::Failed(status));
+        let call = {
+            let mut state = self.lock();
+            match state.calls.get(&stream) {
+                Some(Call { wire: Some(_), .. }) => state.calls.remove(&stream),
+                _ => None,
+            }
+        };
+        if let Some(Call { wire: Some(wire), inbox }) = call {
+            self.held.resize_partial(wire.buffered(), 0);
+            inbox.put_end(End::Failed(status));
+            self.outbox.end(stream, Ending::Cut, None, frame::request_reset(stream));
+        }
+    }
+
+    /// The connection holds too much: the call that holds the most fails, ended or not.
+    fn evict(&self, bytes: usize) {
+        let (stream, call) = {
+            let mut state = self.lock();
+            let most = state.calls.iter().max_by_key(|(_, call)| call.holds());
+            let Some(stream) = most.map(|(stream, _)| *stream) else { return };
+            let Some(call) = state.calls.remove(&stream) else { return };
+            (stream, call)
+        };
+        call.inbox.overflow(over_budget(bytes));
+        if let Some(wire) = call.wire {
+            self.held.resize_partial(wire.buffered(), 0);
             self.outbox.end(stream, Ending::Cut, None, frame::request_reset(stream));
         }
     }
@@ -105,7 +129,7 @@ impl Table {
         };
         self.permits.close();
         for call in calls.into_values() {
-            self.held.sub(call.wire.buffered());
+            self.held.resize_partial(call.wire.map_or(0, |wire| wire.buffered()), 0);
             call.inbox.put_end(End::Failed(reason.status()));
         }
     }
@@ -113,7 +137,7 @@ impl Table {
     /// Calls open now, and calls opened so far.
     pub(super) fn counts(&self) -> (usize, u64) {
         let state = self.lock();
-        (state.calls.len(), state.next - 1)
+        (state.calls.values().filter(|call| call.wire.is_some()).count(), state.next - 1)
     }
 
     /// Frames that belonged to no call or could not be decoded.
@@ -127,66 +151,58 @@ impl Table {
             return;
         };
         let mut state = self.lock();
-        let Some(call) = state.calls.get_mut(&stream) else {
+        let call = state.calls.get_mut(&stream);
+        let Some(Call { wire: slot, inbox }) = call.filter(|call| call.wire.is_some()) else {
             // Late frames of a call that has ended here are the rule, not an error.
             self.dropped.fetch_add(1, Ordering::Relaxed);
             return;
         };
-        let before = call.wire.buffered();
-        let event = call.wire.step(kind);
-        let after = call.wire.buffered();
-        self.held.add(after);
-        self.held.sub(before);
-        let over = match event {
-            Ok(None) => Ok(self.held.bytes()),
-            Ok(Some(ResponseEvent::Headers(head))) => {
-                call.inbox.put_head(head);
-                return;
-            }
+        let Some(wire) = slot else { return };
+        let before = wire.buffered();
+        let event = wire.step(kind);
+        self.held.resize_partial(before, wire.buffered());
+        let mut unread = 0;
+        match event {
+            Ok(None) => {}
+            Ok(Some(ResponseEvent::Headers(head))) => inbox.put_head(head),
+            Ok(Some(ResponseEvent::Message(message))) => unread = inbox.put_message(message),
             Ok(Some(ResponseEvent::Trailers { status, metadata, .. })) => {
-                call.inbox.put_end(End::Trailers { status, metadata });
-                let call = state.calls.remove(&stream);
+                inbox.put_end(End::Trailers { status, metadata });
+                self.held.resize_partial(wire.buffered(), 0);
+                *slot = None;
                 drop(state);
-                self.held.sub(call.map_or(0, |call| call.wire.buffered()));
                 self.outbox.forget(stream);
                 return;
-            }
-            Ok(Some(ResponseEvent::Message(message))) => {
-                let length = message.len();
-                let unread = call.inbox.put_message(message);
-                if unread > length && unread > self.limits.stream_budget {
-                    Err(unread)
-                } else {
-                    Ok(self.held.bytes())
-                }
             }
             Err(violation) => {
                 drop(state);
                 self.fail(stream, violation.response_status());
                 return;
             }
-        };
-        let holds = self.limits.overflow == Overflow::HoldConnection;
-        let over = match over {
-            Err(unread) => Some(unread),
-            Ok(held) => (held > self.limits.connection_budget).then_some(held),
-        };
+        }
         drop(state);
-        if let Some(bytes) = over.filter(|_| !holds) {
-            self.fail(stream, over_budget(bytes));
+        if self.limits.stream_overflows(unread) {
+            self.fail(stream, over_budget(unread));
+        }
+        if self.limits.connection_overflows(&self.held) {
+            self.evict(self.held.bytes());
         }
     }
 
     fn holds(&self) -> bool {
-        if self.limits.overflow == Overflow::FailStream {
-            return false;
-        }
-        self.held.bytes() > self.limits.connection_budget
-            || self.lock().calls.values().any(|call| call.inbox.bytes() > self.limits.stream_budget)
+        self.limits.overflow == Overflow::HoldConnection
+            && (self.limits.connection_holds(&self.held)
+                || self.lock().calls.values().any(|call| call.inbox.bytes() > self.limits.stream_budget))
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Call {
+    fn holds(&self) -> usize {
+        self.inbox.bytes() + self.wire.as_ref().map_or(0, ResponseStream::buffered)
     }
 }
 

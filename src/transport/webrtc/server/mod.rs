@@ -12,6 +12,7 @@
 //! Contract: goutils `rpc/wrtc_server_channel.go`, `rpc/wrtc_server_stream.go`.
 
 mod call;
+mod methods;
 mod table;
 
 use std::convert::Infallible;
@@ -20,11 +21,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{Extensions, Request, Response};
+use tokio_util::sync::CancellationToken;
 use tonic::Status;
 use tonic::body::Body;
 use tower::util::BoxCloneSyncService;
 use tracing::Instrument as _;
 
+pub use self::methods::Methods;
 use self::table::Table;
 use super::driver::{Driver, Traffic};
 use super::limits::Limits;
@@ -43,15 +46,32 @@ pub struct RobotConnection {
     link: Arc<Link>,
     traffic: Arc<Traffic>,
     connection: Arc<dyn PeerConnection>,
+    /// Cancelled when the driver is gone.
+    done: CancellationToken,
 }
 
 impl RobotConnection {
     /// Takes over a peer whose data channel is open. Each request carries a copy of `extensions`, where
     /// handlers find out who is calling. Spawns one task, and one per call; must be called inside a tokio
     /// runtime.
+    ///
+    /// Callers who never half-close (Viam's TypeScript SDK) are served only if the
+    /// [methods](Self::with_methods) are known.
     pub fn new(peer: Peer, service: RobotService, extensions: Extensions, limits: Limits) -> Self {
+        Self::with_methods(peer, service, extensions, limits, Methods::new())
+    }
+
+    /// The same, for a service of which it is known which methods take one message.
+    pub fn with_methods(
+        peer: Peer,
+        service: RobotService,
+        extensions: Extensions,
+        limits: Limits,
+        methods: Methods,
+    ) -> Self {
         let outbox = Arc::new(Outbox::new(|stream, packet, _| frame::response_packet(stream, packet)));
-        let table = Arc::new(Table::new(limits, Arc::clone(&outbox), service, extensions));
+        let table = Arc::new(Table::new(limits, Arc::clone(&outbox), service, extensions, methods));
+        let done = CancellationToken::new();
         let link = Arc::new(Link::new());
         let traffic = Arc::new(Traffic::default());
         let Peer { connection, candidates, state, channel } = peer;
@@ -65,9 +85,10 @@ impl RobotConnection {
             Arc::clone(&link),
             Arc::clone(&traffic),
             Arc::clone(&table),
+            done.clone().drop_guard(),
         );
         tokio::spawn(driver.instrument(tracing::info_span!("channel", end = "robot")));
-        Self { table, link, traffic, connection }
+        Self { table, link, traffic, connection, done }
     }
 
     /// Where it stands, and every change of that.
@@ -92,15 +113,14 @@ impl RobotConnection {
     }
 
     /// Closes it gently: new calls get UNAVAILABLE at once, those in flight have `grace` to end and then get
-    /// UNAVAILABLE too; then the connection closes. Returns when all trailers have been handed to the
-    /// stack. Cancelling it leaves new calls refused and the rest as it was.
+    /// UNAVAILABLE too; then the connection closes. Returns when the caller has acknowledged all trailers, or
+    /// half a second after the last. Cancelling it leaves new calls refused and the rest as it was.
     pub async fn drain(&self, grace: Duration) {
         self.table.refuse_new();
         let _ = tokio::time::timeout(grace, self.table.idle()).await;
         self.table.end_all(&Status::unavailable("the robot is shutting down"));
         self.close();
-        let mut link = self.link.watch();
-        link.closed().await;
+        self.done.cancelled().await;
     }
 
     /// Closes it at once: handlers are cancelled. Idempotent, does not wait.

@@ -15,8 +15,8 @@ use tokio::task::AbortHandle;
 use tonic::Status;
 use tracing::Instrument as _;
 
-use super::RobotService;
 use super::call::{self, Reply};
+use super::{Methods, RobotService};
 use crate::proto::webrtc::{Metadata, RequestHeaders, request};
 use crate::transport::CloseReason;
 use crate::transport::webrtc::driver::Demux;
@@ -26,6 +26,10 @@ use crate::transport::webrtc::outbox::{Ending, Outbox};
 use crate::wire::frame::{self, RequestKind};
 use crate::wire::stream::{RequestEvent, RequestStream};
 
+/// Bytes of headers and trailers that wait to be sent, above which no more frames are read: a caller that
+/// opens calls and does not read what becomes of them must not fill our memory with refusals.
+const MAX_AHEAD: usize = 1024 * 1024;
+
 /// All calls of one connection.
 pub(super) struct Table {
     state: Mutex<State>,
@@ -34,6 +38,7 @@ pub(super) struct Table {
     pub(super) outbox: Arc<Outbox>,
     service: RobotService,
     extensions: Extensions,
+    methods: Methods,
     open: watch::Sender<usize>,
     opened: AtomicU64,
     dropped: AtomicU64,
@@ -47,6 +52,8 @@ struct State {
 
 struct Call {
     wire: RequestStream,
+    /// The request is whole with its first message, whatever the caller says.
+    one_message: bool,
     inbox: Arc<Inbox>,
     handler: Option<AbortHandle>,
 }
@@ -57,6 +64,7 @@ impl Table {
         outbox: Arc<Outbox>,
         service: RobotService,
         extensions: Extensions,
+        methods: Methods,
     ) -> Self {
         Self {
             state: Mutex::default(),
@@ -65,6 +73,7 @@ impl Table {
             outbox,
             service,
             extensions,
+            methods,
             open: watch::Sender::new(0),
             opened: AtomicU64::new(0),
             dropped: AtomicU64::new(0),
@@ -102,7 +111,9 @@ impl Table {
     /// that it has sent.
     pub(super) fn complete(&self, stream: u64, status: &Status, metadata: Metadata) {
         if let Some(call) = self.remove(stream) {
-            self.held.sub(call.wire.buffered());
+            self.held.resize_partial(call.wire.buffered(), 0);
+            // Whoever still reads the request, in a task of the handler's say, must not wait for ever.
+            call.inbox.put_end(End::Failed(Status::cancelled("the call has ended")));
             let trailers = frame::response_trailers(stream, status, metadata);
             self.outbox.end(stream, Ending::InOrder, empty_head(stream), trailers);
         }
@@ -127,7 +138,7 @@ impl Table {
     }
 
     fn finish(&self, stream: u64, call: Call, status: &Status) {
-        self.held.sub(call.wire.buffered());
+        self.held.resize_partial(call.wire.buffered(), 0);
         if let Some(handler) = &call.handler {
             handler.abort();
         }
@@ -159,11 +170,12 @@ impl Table {
         let mut inbox = Inbox::new(Arc::clone(&self.held));
         if self.limits.overflow == Overflow::HoldConnection {
             let outbox = Arc::clone(&self.outbox);
-            inbox = inbox.on_read(move || outbox.wake_driver());
+            inbox = inbox.on_freed(move || outbox.wake_driver());
         }
         let inbox = Arc::new(inbox);
         let wire = RequestStream::new(self.limits.max_message);
-        let call = Call { wire, inbox: Arc::clone(&inbox), handler: None };
+        let one_message = self.methods.ends_with_first_message(&headers);
+        let call = Call { wire, one_message, inbox: Arc::clone(&inbox), handler: None };
         self.lock().calls.insert(stream, call);
         self.open.send_modify(|open| *open += 1);
 
@@ -201,14 +213,25 @@ impl Table {
         if let Some(status) = ending {
             self.end(stream, &status);
         }
+        if self.limits.connection_overflows(&self.held) {
+            self.evict();
+        }
+    }
+
+    /// The connection holds too much: the call that holds the most fails.
+    fn evict(&self) {
+        let holds = |call: &Call| call.inbox.bytes() + call.wire.buffered();
+        let most = self.lock().calls.iter().max_by_key(|(_, call)| holds(call)).map(|(stream, _)| *stream);
+        if let Some(stream) = most {
+            self.end(stream, &over_budget(self.held.bytes()));
+        }
     }
 
     /// Feeds a frame to its call; returns the status that must end it.
     fn step(&self, call: &mut Call, kind: RequestKind) -> Option<Status> {
         let before = call.wire.buffered();
         let event = call.wire.step(kind);
-        self.held.add(call.wire.buffered());
-        self.held.sub(before);
+        self.held.resize_partial(before, call.wire.buffered());
         let RequestEvent { message, half_close, reset } = match event {
             Ok(event) => event,
             Err(violation) => return Some(violation.request_status()),
@@ -216,34 +239,30 @@ impl Table {
         if reset {
             return Some(Status::cancelled("request cancelled"));
         }
-        let mut over = None;
-        if let Some(message) = message {
-            let length = message.len();
-            let unread = call.inbox.put_message(message);
-            over = (unread > length && unread > self.limits.stream_budget).then_some(unread);
-        }
+        let half_close = half_close || (call.one_message && message.is_some());
+        let unread = message.map_or(0, |message| call.inbox.put_message(message));
         if half_close {
             call.inbox.put_end(End::HalfClose);
         }
-        let held = self.held.bytes();
-        let over = over.or_else(|| (held > self.limits.connection_budget).then_some(held));
-        let over = over.filter(|_| self.limits.overflow == Overflow::FailStream);
-        over.map(|bytes| {
-            Status::resource_exhausted(format!("the robot has {bytes} unread bytes: send slower"))
-        })
+        self.limits.stream_overflows(unread).then(|| over_budget(unread))
     }
 
     fn holds(&self) -> bool {
-        if self.limits.overflow == Overflow::FailStream {
-            return false;
+        if self.outbox.bytes_ahead() > MAX_AHEAD {
+            return true;
         }
-        self.held.bytes() > self.limits.connection_budget
-            || self.lock().calls.values().any(|call| call.inbox.bytes() > self.limits.stream_budget)
+        self.limits.overflow == Overflow::HoldConnection
+            && (self.limits.connection_holds(&self.held)
+                || self.lock().calls.values().any(|call| call.inbox.bytes() > self.limits.stream_budget))
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn over_budget(bytes: usize) -> Status {
+    Status::resource_exhausted(format!("the robot has {bytes} unread bytes: send slower"))
 }
 
 /// The headers of a reply that ends before its handler sent any.

@@ -1,0 +1,263 @@
+//! Real relays: the `webrtc` stack against a TURN server (coturn) on loopback, and against servers that are
+//! dead, wrong, or of a kind that it cannot use.
+//!
+//! Without `turnserver` (Debian: coturn) the tests that need it say so and pass; with
+//! `FARLINK_REQUIRE_PEERS=1` they fail.
+
+#![cfg(feature = "webrtc")]
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::net::UdpSocket;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use common::probe::ProbeRequest;
+use common::{LONG, Lab, Probe, ROBOT, Signaling, loopback};
+use farlink::peer::webrtc_rs::WebRtcRs;
+use farlink::peer::{CandidateKind, IceServer, Peer, PeerConfig, PeerError, Role, Stack};
+use farlink::transport::CloseReason;
+use farlink::{Channel, DialError, DialOptions};
+use futures_core::future::BoxFuture;
+use tonic::Code;
+
+/// coturn, for as long as this lives.
+struct Turn {
+    child: Child,
+    port: u16,
+}
+
+impl Turn {
+    /// `None` where it is not installed and need not be.
+    fn start() -> Option<Self> {
+        for _ in 0..5 {
+            let port = UdpSocket::bind(loopback()).unwrap().local_addr().unwrap().port();
+            let scratch = format!("{}/turn-{}-{port}", env!("CARGO_TARGET_TMPDIR"), std::process::id());
+            let spawned = Command::new("turnserver")
+                .args(["-n", "--log-file=stdout", "--no-cli", "--no-tcp", "--no-tls", "--no-dtls"])
+                .args(["--listening-ip=127.0.0.1", "--relay-ip=127.0.0.1", "--allow-loopback-peers"])
+                .args(["--lt-cred-mech", "--realm=lab", "--user=alice:wonder", "--fingerprint"])
+                .arg(format!("--listening-port={port}"))
+                .arg(format!("--db={scratch}.db"))
+                .arg(format!("--pidfile={scratch}.pid"))
+                .stdin(Stdio::null())
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .spawn();
+            let Ok(child) = spawned else {
+                let required = std::env::var_os("FARLINK_REQUIRE_PEERS").is_some_and(|value| value == "1");
+                assert!(!required, "no turnserver: install coturn");
+                eprintln!("skipped: no turnserver (Debian: coturn)");
+                return None;
+            };
+            let turn = Self { child, port };
+            if turn.answers() {
+                return Some(turn);
+            }
+        }
+        panic!("coturn does not start");
+    }
+
+    /// Whether it is up, asked by a STUN binding request.
+    fn answers(&self) -> bool {
+        let socket = UdpSocket::bind(loopback()).unwrap();
+        socket.connect(("127.0.0.1", self.port)).unwrap();
+        socket.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+        let mut request = [0; 20];
+        request[1] = 1;
+        request[4..8].copy_from_slice(&0x2112_a442_u32.to_be_bytes());
+        let began = Instant::now();
+        while began.elapsed() < Duration::from_secs(10) {
+            if socket.send(&request).is_ok() && socket.recv(&mut [0; 512]).is_ok() {
+                return true;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        false
+    }
+
+    fn url(&self) -> String {
+        format!("turn:127.0.0.1:{}", self.port)
+    }
+
+    fn server(&self) -> IceServer {
+        IceServer::with_credential(&self.url(), "alice", "wonder").unwrap()
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The `webrtc` stack, and which TURN servers each caller was told to use.
+#[derive(Debug, Default)]
+struct Recorder {
+    stack: WebRtcRs,
+    callers: Mutex<Vec<usize>>,
+}
+
+impl Stack for Recorder {
+    fn open(&self, config: PeerConfig) -> BoxFuture<'static, Result<Peer, PeerError>> {
+        if config.role == Role::Caller {
+            let relays = config.ice_servers.iter().filter(|server| server.is_turn()).count();
+            self.callers.lock().unwrap().push(relays);
+        }
+        self.stack.open(config)
+    }
+}
+
+/// Signaling that hands these servers out, and a robot.
+async fn lab(servers: Vec<IceServer>) -> Lab {
+    lab_over(Arc::new(WebRtcRs::new()), servers).await
+}
+
+async fn lab_over(stack: Arc<dyn Stack>, servers: Vec<IceServer>) -> Lab {
+    Lab::on(Signaling::handing_out(loopback(), servers).await, stack, |robot| robot).await
+}
+
+async fn dial(lab: &Lab, change: impl FnOnce(DialOptions) -> DialOptions) -> Result<Channel, DialError> {
+    let options = lab.options.clone().ice_servers(Vec::new());
+    farlink::dial(ROBOT, change(options)).await
+}
+
+async fn works(channel: &Channel) -> Result<(), tonic::Status> {
+    let request = ProbeRequest { size: 70_000, ..Default::default() };
+    let reply = Probe::client(channel.clone()).unary(request).await?;
+    assert_eq!(reply.into_inner().total, 70_000);
+    Ok(())
+}
+
+/// A port on which nobody answers. Open, so that no ICMP error tells.
+fn silence() -> (UdpSocket, u16) {
+    let socket = UdpSocket::bind(loopback()).unwrap();
+    let port = socket.local_addr().unwrap().port();
+    (socket, port)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn force_relay_goes_through_the_relay_that_signaling_hands_out() {
+    let Some(turn) = Turn::start() else { return };
+    let lab = lab(vec![turn.server()]).await;
+    let began = Instant::now();
+    let channel = dial(&lab, |options| options.force_relay(true)).await.unwrap();
+    works(&channel).await.unwrap();
+    eprintln!("relayed call after {:?}: {}", began.elapsed(), channel.report().unwrap().to_json());
+    let stats = channel.stats().await;
+    assert!(stats.is_relayed(), "{stats:?}");
+    assert_eq!(stats.path.unwrap().local, CandidateKind::Relay);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_robot_may_force_the_relay_too() {
+    let Some(turn) = Turn::start() else { return };
+    let signaling = Signaling::handing_out(loopback(), vec![turn.server()]).await;
+    let lab = Lab::on(signaling, Arc::new(WebRtcRs::new()), |robot| robot.force_relay(true)).await;
+    for both in [false, true] {
+        let channel = dial(&lab, |options| options.force_relay(both)).await.unwrap();
+        works(&channel).await.unwrap();
+        let path = channel.stats().await.path.unwrap();
+        assert_eq!(path.remote, CandidateKind::Relay, "{path}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_direct_path_is_preferred_to_a_relay() {
+    let Some(turn) = Turn::start() else { return };
+    let lab = lab(vec![turn.server()]).await;
+    let channel = dial(&lab, |options| options).await.unwrap();
+    works(&channel).await.unwrap();
+    assert!(!channel.stats().await.is_relayed());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_wrong_password_is_a_failure_that_says_so() {
+    let Some(turn) = Turn::start() else { return };
+    let lab = lab(vec![IceServer::with_credential(&turn.url(), "alice", "wrong").unwrap()]).await;
+    let began = Instant::now();
+    let error = dial(&lab, |options| options.force_relay(true)).await.unwrap_err().to_string();
+    eprintln!("after {:?}: {error}", began.elapsed());
+    assert!(error.contains("no TURN server gave one") && error.contains("credential"), "{error}");
+    assert!(!error.contains("wrong"), "{error}");
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn turn_uri_picks_one_of_the_relays() {
+    let Some(turn) = Turn::start() else { return };
+    let (_socket, dead) = silence();
+    let dead = format!("turn:127.0.0.1:{dead}");
+    let stack = Arc::new(Recorder::default());
+    let servers = vec![IceServer::with_credential(&dead, "alice", "wonder").unwrap(), turn.server()];
+    let lab = lab_over(Arc::clone(&stack) as _, servers).await;
+    let uri = |uri: &str| Some(uri.to_owned());
+    let channel = dial(&lab, |options| options.force_relay(true).turn_uri(uri(&turn.url()))).await.unwrap();
+    works(&channel).await.unwrap();
+    assert!(channel.stats().await.is_relayed());
+    let none = dial(&lab, |options| options.force_relay(true).turn_uri(uri("turn:127.0.0.1:1"))).await;
+    let error = none.unwrap_err().to_string();
+    assert!(error.contains("there is no TURN server that can be used"), "{error}");
+    assert_eq!(*stack.callers.lock().unwrap(), [1, 0]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn force_p2p_gathers_no_relay() {
+    let Some(turn) = Turn::start() else { return };
+    let stack = Arc::new(Recorder::default());
+    let lab = lab_over(Arc::clone(&stack) as _, vec![turn.server()]).await;
+    let channel = dial(&lab, |options| options.force_p2p(true)).await.unwrap();
+    works(&channel).await.unwrap();
+    assert!(!channel.stats().await.is_relayed());
+    dial(&lab, |options| options).await.unwrap();
+    assert_eq!(*stack.callers.lock().unwrap(), [0, 1]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_relay_that_dies_takes_its_connections_with_it() {
+    let Some(turn) = Turn::start() else { return };
+    let lab = lab(vec![turn.server()]).await;
+    let channel = dial(&lab, |options| options.force_relay(true)).await.unwrap();
+    works(&channel).await.unwrap();
+    let request = ProbeRequest { delay_ms: 60_000, ..Default::default() };
+    let mut client = Probe::client(channel.clone());
+    let call = tokio::spawn(async move { client.unary(request).await });
+    drop(turn);
+    let began = Instant::now();
+    let reason = tokio::time::timeout(LONG, channel.closed()).await.unwrap();
+    eprintln!("noticed after {:?}: {reason}", began.elapsed());
+    assert!(matches!(reason, CloseReason::Lost(_)), "{reason:?}");
+    assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
+    assert_eq!(call.await.unwrap().unwrap_err().code(), Code::Unavailable);
+    assert_eq!(works(&channel).await.unwrap_err().code(), Code::Unavailable);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn dead_servers_do_not_delay_a_path_that_needs_none() {
+    let (_socket, dead) = silence();
+    let servers = vec![
+        IceServer::new(&format!("stun:127.0.0.1:{dead}")).unwrap(),
+        IceServer::new("stun:nobody.invalid:3478").unwrap(),
+        IceServer::with_credential(&format!("turn:127.0.0.1:{dead}"), "alice", "wonder").unwrap(),
+    ];
+    let lab = lab(servers).await;
+    let began = Instant::now();
+    let channel = dial(&lab, |options| options).await.unwrap();
+    works(&channel).await.unwrap();
+    eprintln!("beside dead servers: {:?}", began.elapsed());
+    // A STUN server is waited for 5 s, a TURN server longer.
+    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn relays_over_tcp_and_tls_are_left_out_and_the_rest_still_connects() {
+    let relay = |url| IceServer::with_credential(url, "alice", "wonder").unwrap();
+    let lab = lab(vec![relay("turns:127.0.0.1:1"), relay("turn:127.0.0.1:1?transport=tcp")]).await;
+    let channel = dial(&lab, |options| options).await.unwrap();
+    works(&channel).await.unwrap();
+    let error = dial(&lab, |options| options.force_relay(true)).await.unwrap_err().to_string();
+    assert!(error.contains("a turn: URL over UDP"), "{error}");
+}
