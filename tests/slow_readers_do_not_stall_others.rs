@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use common::probe::ProbeRequest;
+use common::probe::{ProbeRequest, ProbeResponse};
 use common::{LONG, Probe, is_running, tokened, until_running};
 use farlink::Channel;
 use farlink::peer::Stack;
@@ -25,7 +25,7 @@ use http::Extensions;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Code, Request};
+use tonic::{Code, Request, Response, Status, Streaming};
 
 const KIB: u32 = 1024;
 
@@ -127,24 +127,14 @@ async fn a_stream_within_its_budget_waits_for_its_reader_and_delays_nobody(stack
 async fn a_stream_over_its_budget_fails_alone(stack: Arc<dyn Stack>) {
     let scene = Scene::over(stack, fail_stream(256 * KIB), Limits::default()).await;
     let mut client = Probe::client(scene.channel.clone());
-    let request = tokened("over budget", many(1_000_000, 16 * KIB)).map(|request| request);
     let token = format!("over budget {:p}", &scene);
-    let mut request = request;
-    request.metadata_mut().insert("token", token.parse().unwrap());
-    let mut slow = client.spread(request).await.unwrap().into_inner();
-    until_running(&token, true).await;
+    let slow = client.spread(tokened(&token, many(1_000_000, 16 * KIB))).await;
     // The robot's handler is told, although nobody reads here.
     until_running(&token, false).await;
     scene.lives().await;
-    let status = loop {
-        match slow.message().await {
-            Ok(reply) => drop(reply.expect("no status")),
-            Err(status) => break status,
-        }
-    };
+    let status = failure(slow).await;
     assert_eq!(status.code(), Code::ResourceExhausted, "{status}");
     scene.lives().await;
-    drop(slow);
     assert_eq!(scene.channel.stats().await.open_streams, 0);
 }
 
@@ -154,17 +144,12 @@ async fn over_the_connections_budget_the_greediest_fails(stack: Arc<dyn Stack>) 
     let mut client = Probe::client(scene.channel.clone());
     // Little, and unread as well.
     let little = client.spread(many(5, KIB)).await.unwrap().into_inner();
-    let mut greedy = client.spread(many(1_000_000, 16 * KIB)).await.unwrap().into_inner();
+    let greedy = client.spread(many(1_000_000, 16 * KIB)).await;
     // All the time others are answered.
     while scene.channel.stats().await.open_streams > 0 {
         scene.lives().await;
     }
-    let status = loop {
-        match greedy.message().await {
-            Ok(reply) => drop(reply.expect("no status")),
-            Err(status) => break status,
-        }
-    };
+    let status = failure(greedy).await;
     assert_eq!(status.code(), Code::ResourceExhausted, "{status}");
     assert_eq!(little.filter(|reply| std::future::ready(reply.is_ok())).count().await, 5);
 }
@@ -300,6 +285,20 @@ async fn a_body_that_is_faster_than_the_link_is_polled_no_faster(stack: Arc<dyn 
     // What the reader, both windows and the backlog hold.
     assert!(last < 8 << 20, "{last} bytes were taken");
     call.abort();
+}
+
+/// How a response ends, which may be before its headers are read.
+async fn failure(response: Result<Response<Streaming<ProbeResponse>>, Status>) -> Status {
+    let mut replies = match response {
+        Ok(response) => response.into_inner(),
+        Err(status) => return status,
+    };
+    loop {
+        match replies.message().await {
+            Ok(reply) => drop(reply.expect("no status")),
+            Err(status) => return status,
+        }
+    }
 }
 
 /// Waits until the caller's end takes nothing more in, and says how much it took.

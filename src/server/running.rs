@@ -28,7 +28,7 @@ use crate::transport::webrtc::RobotService;
 const ACCEPT_QUEUE: usize = 16;
 
 /// How long direct callers have to read the status that ends their calls, before their connection is cut.
-const FLUSH: Duration = Duration::from_millis(500);
+const FLUSH: Duration = Duration::from_secs(1);
 
 /// A robot that is reachable. Dropping it closes everything at once; [`shutdown`](Self::shutdown) is the
 /// gentle way.
