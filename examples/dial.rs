@@ -49,35 +49,29 @@ async fn main() -> ExitCode {
 }
 
 async fn run(args: Args) -> Result<(), Box<dyn Error>> {
-    let show =
-        |report: &DialReport| if args.json { report.to_json().to_string() } else { report.to_string() };
+    let json = args.json;
+    let show = |report: &DialReport| if json { report.to_json().to_string() } else { report.to_string() };
     let options = DialOptions::new()
         .signaling_address(args.signaling.clone())
         .insecure(args.insecure)
         .disable_webrtc(args.disable_webrtc)
         .trickle(!args.no_trickle)
         .force_relay(args.force_relay);
-    let dialed = Instant::now();
     let channel = farlink::dial(&args.address, options).await.inspect_err(|error: &DialError| {
-        if let Some(report) = error.report().filter(|_| args.json) {
-            println!("{}", show(report));
-        }
+        error.report().filter(|_| json).iter().for_each(|report| println!("{}", show(report)));
     })?;
     let mut times = Vec::new();
     let limit = farlink::wire::message::MAX_MESSAGE;
     let mut echo = EchoServiceClient::new(channel.clone()).max_decoding_message_size(limit);
-    match channel.stats().await.path {
-        Some(path) => println!("PATH {} {path}", channel.transport()),
-        None => println!("PATH {}", channel.transport()),
-    }
+    println!("PATH {}", channel.transport());
     for call in 0..args.calls.max(1) {
         let began = Instant::now();
-        let reply =
-            echo.echo(EchoRequest { message: args.message.clone() }).await.map_err(common::describe)?;
+        let request = EchoRequest { message: args.message.clone() };
+        let reply = echo.echo(request).await.map_err(common::describe)?;
         times.push(began.elapsed());
         if call == 0 {
-            println!("FIRST CALL {} ms", dialed.elapsed().as_millis());
             println!("{}", channel.report().as_ref().map(show).unwrap_or_default());
+            channel.stats().await.path.iter().for_each(|path| println!("  path {path}"));
             println!("{}", reply.into_inner().message);
         }
     }

@@ -8,8 +8,7 @@ use std::error::Error;
 use std::net::SocketAddr;
 use std::process::ExitCode;
 
-use farlink::server::{Server, SignalingStatus};
-use farlink::signaling::answerer::AnswererState;
+use farlink::server::Server;
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Serves Echo until SIGINT or SIGTERM, then lets calls in flight end.
@@ -53,7 +52,7 @@ async fn run(args: Args) -> Result<(), Box<dyn Error>> {
         println!("LISTENING {addr}");
     }
     for status in robot.signaling() {
-        tokio::spawn(announce(args.host.join(","), status.clone()));
+        tokio::spawn(common::announce(args.host.join(","), status.clone()));
     }
     tokio::select! {
         _ = interrupt.recv() => {}
@@ -61,27 +60,4 @@ async fn run(args: Args) -> Result<(), Box<dyn Error>> {
     }
     robot.shutdown().await;
     Ok(())
-}
-
-/// Says when the robot becomes reachable through a server, and on stderr, once each time, why it is not.
-async fn announce(name: String, mut status: SignalingStatus) {
-    let mut told = false;
-    loop {
-        let state = status.state.borrow_and_update().clone();
-        match state {
-            AnswererState::Online => {
-                println!("ANSWERING {name} via {}", status.server);
-                told = false;
-            }
-            AnswererState::Connecting { last_error: Some(why), .. } if !told => {
-                eprintln!("not reachable via {}, still trying: {why}", status.server);
-                told = true;
-            }
-            AnswererState::Stopped => return,
-            _ => {}
-        }
-        if status.state.changed().await.is_err() {
-            return;
-        }
-    }
 }

@@ -1,4 +1,4 @@
-//! What the examples share: the Echo service, and how numbers are printed.
+//! What the examples share: the Echo service, and how things are printed.
 
 use std::pin::Pin;
 use std::process::ExitCode;
@@ -8,6 +8,8 @@ use farlink::proto::echo::echo_service_server::{EchoService, EchoServiceServer};
 use farlink::proto::echo::{
     EchoBiDiRequest, EchoBiDiResponse, EchoMultipleRequest, EchoMultipleResponse, EchoRequest, EchoResponse,
 };
+use farlink::server::SignalingStatus;
+use farlink::signaling::answerer::AnswererState;
 use futures_core::Stream;
 use tonic::service::Routes;
 use tonic::{Request, Response, Status, Streaming};
@@ -101,4 +103,28 @@ pub(crate) fn describe(status: Status) -> String {
     let code = status.code();
     let why = if status.message().is_empty() { code.description() } else { status.message() };
     format!("the call failed: {why} ({code:?})")
+}
+
+/// Says when the robot becomes reachable through a server, and on stderr, once each time, why it is not.
+#[allow(dead_code, reason = "not every example answers")]
+pub(crate) async fn announce(name: String, mut status: SignalingStatus) {
+    let mut told = false;
+    loop {
+        let state = status.state.borrow_and_update().clone();
+        match state {
+            AnswererState::Online => {
+                println!("ANSWERING {name} via {}", status.server);
+                told = false;
+            }
+            AnswererState::Connecting { last_error: Some(why), .. } if !told => {
+                eprintln!("not reachable via {}, still trying: {why}", status.server);
+                told = true;
+            }
+            AnswererState::Stopped => return,
+            _ => {}
+        }
+        if status.state.changed().await.is_err() {
+            return;
+        }
+    }
 }
