@@ -132,7 +132,11 @@ impl Driver {
         self.enter(Phase::Connecting);
         let [data, negotiation] = match self.connect(&start, standing).await {
             Ok(streams) => streams,
-            Err(why) => return Phase::Failed(why),
+            Err(why) => {
+                // Before `stream` is dropped, which ends the channel: who sees that asks the state why.
+                self.enter(Phase::Failed(why.clone()));
+                return Phase::Failed(why);
+            }
         };
         // Nobody wants it when the channel was dropped; then the end is near.
         let _ = stream.send(data);
