@@ -4,11 +4,11 @@
 
 mod common;
 
-use std::error::Error;
 use std::process::ExitCode;
 use std::time::Instant;
 
 use farlink::proto::echo::{EchoRequest, echo_service_client::EchoServiceClient};
+use farlink::wire::message::MAX_MESSAGE;
 use farlink::{DialError, DialOptions, DialReport};
 
 /// Dials a robot that serves Echo.
@@ -48,7 +48,7 @@ async fn main() -> ExitCode {
     common::exit(run(clap::Parser::parse()).await)
 }
 
-async fn run(args: Args) -> Result<(), Box<dyn Error>> {
+async fn run(args: Args) -> Result<(), Box<dyn std::error::Error>> {
     let json = args.json;
     let show = |report: &DialReport| if json { report.to_json().to_string() } else { report.to_string() };
     let options = DialOptions::new()
@@ -61,8 +61,7 @@ async fn run(args: Args) -> Result<(), Box<dyn Error>> {
         error.report().filter(|_| json).iter().for_each(|report| println!("{}", show(report)));
     })?;
     let mut times = Vec::new();
-    let limit = farlink::wire::message::MAX_MESSAGE;
-    let mut echo = EchoServiceClient::new(channel.clone()).max_decoding_message_size(limit);
+    let mut echo = EchoServiceClient::new(channel.clone()).max_decoding_message_size(MAX_MESSAGE);
     println!("PATH {}", channel.transport());
     for call in 0..args.calls.max(1) {
         let began = Instant::now();
@@ -75,8 +74,6 @@ async fn run(args: Args) -> Result<(), Box<dyn Error>> {
             println!("{}", reply.into_inner().message);
         }
     }
-    if args.calls > 1 {
-        println!("{}", common::percentiles(&mut times));
-    }
+    (args.calls > 1).then(|| println!("{}", common::percentiles(&mut times)));
     Ok(())
 }
