@@ -70,7 +70,6 @@ async fn run(args: Args) -> Result<(), Box<dyn std::error::Error>> {
         times.push(began.elapsed());
         if call == 0 {
             println!("{}", channel.report().as_ref().map(show).unwrap_or_default());
-            channel.stats().await.path.iter().for_each(|path| println!("  path {path}"));
             println!("{}", reply.into_inner().message);
         }
     }

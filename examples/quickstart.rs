@@ -62,9 +62,6 @@ async fn expect(channel: &Channel, transport: TransportKind) -> Result<(), Box<d
     }
     let report = channel.report().ok_or("a dialed channel has a report")?;
     println!("{report}");
-    if let Some(path) = channel.stats().await.path {
-        println!("  path {path}");
-    }
     println!("  {CALLS} calls over {}: {}", channel.transport(), common::percentiles(&mut times));
     if channel.transport() == transport { Ok(()) } else { Err("reached another way than expected".into()) }
 }

@@ -7,7 +7,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::error::{Cause, Failure};
 use super::report::{AttemptReport, Stage, StageReport};
-use crate::transport::TransportKind;
+use crate::transport::{Path, TransportKind};
 
 /// An attempt that is being made.
 #[derive(Debug)]
@@ -18,18 +18,33 @@ pub(super) struct Attempt {
     deadline: Instant,
     stages: Vec<StageReport>,
     entered: Option<(Stage, Instant)>,
+    path: Option<Path>,
     downgraded: bool,
 }
 
 impl Attempt {
     pub(super) fn new(transport: TransportKind, server: String, deadline: Instant) -> Self {
         let began = Instant::now();
-        Self { transport, server, began, deadline, stages: Vec::new(), entered: None, downgraded: false }
+        Self {
+            transport,
+            server,
+            began,
+            deadline,
+            stages: Vec::new(),
+            entered: None,
+            path: None,
+            downgraded: false,
+        }
     }
 
     /// When the attempt must be over.
     pub(super) fn deadline(&self) -> Instant {
         self.deadline
+    }
+
+    /// The data channel opened on this path.
+    pub(super) fn on_path(&mut self, path: Option<Path>) {
+        self.path = path;
     }
 
     /// The server turned out not to speak TLS, and the attempt goes on in plaintext.
@@ -74,8 +89,8 @@ impl Attempt {
         let failure = cause.map(|cause| self.fail(cause));
         self.leave();
         let elapsed = self.began.elapsed();
-        let Self { transport, server, stages, downgraded, .. } = self;
-        AttemptReport { transport, server, stages, elapsed, downgraded, failure }
+        let Self { transport, server, stages, path, downgraded, .. } = self;
+        AttemptReport { transport, server, stages, elapsed, path, downgraded, failure }
     }
 
     /// How it failed, in the stage that it stands in.

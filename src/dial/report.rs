@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde::{Serialize, Serializer};
 
 use super::error::{Failure, Millis};
-use crate::transport::TransportKind;
+use crate::transport::{Path, TransportKind};
 
 /// The stages of a dial, in their order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
@@ -85,6 +85,9 @@ pub struct AttemptReport {
     /// How long it took. Serialized as `ms`.
     #[serde(rename = "ms", serialize_with = "as_millis")]
     pub elapsed: Duration,
+    /// The pair of candidates that the data channel opened on. WebRTC only, and only on success.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path: Option<Path>,
     /// Whether the server turned out not to speak TLS, and the dial went on in plaintext.
     pub downgraded: bool,
     /// Why it failed, if it did.
@@ -139,6 +142,9 @@ impl fmt::Display for DialReport {
         };
         write!(f, "reached {} over {name} in {}", self.address, Millis(self.elapsed))?;
         if let Some(attempt) = self.attempts.last() {
+            if let Some(path) = &attempt.path {
+                write!(f, ", {path}")?;
+            }
             for (place, stage) in attempt.stages.iter().enumerate() {
                 let comma = if place == 0 { " (" } else { ", " };
                 write!(f, "{comma}{} {}", stage.stage, Millis(stage.elapsed))?;

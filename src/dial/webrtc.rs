@@ -46,7 +46,10 @@ pub(super) async fn attempt(
     };
     let called = caller::call(client, peer, call, progress).await;
     match called {
-        Ok(peer) => Ok(WebRtcTransport::new(peer, webrtc.limits)),
+        Ok(peer) => {
+            attempt.on_path(peer.state.borrow().path.clone());
+            Ok(WebRtcTransport::new(peer, webrtc.limits))
+        }
         Err(error) => {
             attempt.enter_failed(stage_of(&error));
             Err(error.into())
