@@ -1,16 +1,17 @@
 //! When the link goes, every call knows at once, and so does everybody who asks.
 //!
-//! In memory and under the paused clock: "at once" is measured against the moment of the loss.
+//! In memory: "at once" is measured against the moment of the loss.
 
 mod common;
 
-use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::Duration;
 
 use common::probe::{ProbeRequest, ProbeResponse};
 use common::{Lab, Probe, tokened, until_running};
 use farlink::peer::memory::MemoryStack;
+use farlink::proto::robot::SendSessionHeartbeatRequest;
+use farlink::proto::robot::robot_service_client::RobotServiceClient;
 use farlink::transport::CloseReason;
 use farlink::transport::webrtc::Limits;
 use farlink::{Channel, Event};
@@ -19,7 +20,6 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status};
-use tower_service::Service as _;
 
 const AT_ONCE: Duration = Duration::from_millis(100);
 
@@ -241,15 +241,37 @@ async fn a_full_connection_lets_callers_wait_and_go_on() {
     let mut client = Probe::client(scene.channel.clone());
     let taken = tokio::spawn(async move { client.unary(tokened("held 2", slow())).await });
     until_running("held 2", true).await;
-    let mut waits = scene.channel.clone();
-    let waits = tokio::spawn(async move { poll_fn(|cx| waits.poll_ready(cx)).await });
+    let mut client = Probe::client(scene.channel.clone());
+    let waits = tokio::spawn(async move { client.unary(ProbeRequest::default()).await });
     tokio::time::sleep(Duration::from_millis(50)).await;
     assert!(!waits.is_finished());
     let lost = Instant::now();
     scene.cut();
-    waits.await.unwrap().unwrap();
+    assert_eq!(waits.await.unwrap().unwrap_err().code(), Code::Unavailable);
     assert!(lost.elapsed() < AT_ONCE);
     assert_eq!(taken.await.unwrap().unwrap_err().code(), Code::Unavailable);
+}
+
+#[tokio::test]
+async fn a_full_connection_lets_heartbeats_pass_and_deadlines_count_while_waiting() {
+    let mut limits = Limits::default();
+    limits.max_streams = 1;
+    let scene = Scene::within(limits).await;
+    let mut client = Probe::client(scene.channel.clone());
+    let held = tokio::spawn(async move { client.unary(tokened("holds all", slow())).await });
+    until_running("holds all", true).await;
+
+    let mut robot = RobotServiceClient::new(scene.channel.clone());
+    let beat = robot.send_session_heartbeat(SendSessionHeartbeatRequest { id: String::new() });
+    // The lab's robot has no sessions, but it has heard the beat.
+    assert_eq!(timeout(common::LONG, beat).await.unwrap().unwrap_err().code(), Code::Unimplemented);
+
+    let mut request = tonic::Request::new(ProbeRequest::default());
+    request.set_timeout(Duration::from_millis(50));
+    let mut client = Probe::client(scene.channel.clone());
+    let waits = timeout(common::LONG, client.unary(request)).await.unwrap();
+    assert_eq!(waits.unwrap_err().code(), Code::DeadlineExceeded);
+    held.abort();
 }
 
 #[tokio::test]

@@ -7,6 +7,8 @@ mod peers;
 #[path = "common/raw.rs"]
 mod raw;
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use common::probe::{ProbeRequest, ProbeResponse};
 use common::{Probe, until_running};
@@ -302,7 +304,7 @@ async fn junk_costs_a_bounded_amount_even_if_nobody_reads_the_answers() {
         let headers = request::Type::Headers(RequestHeaders { method: "junk".into(), ..Default::default() });
         let frame = Request { stream: Some(Stream { id: stream }), r#type: Some(headers) }.encode_to_vec();
         let sent = tokio::time::timeout(
-            std::time::Duration::from_millis(500),
+            Duration::from_millis(500),
             peers::send_below(&mut raw.peer.channel, 1 << 16, frame),
         );
         if sent.await.is_err() {
@@ -334,4 +336,79 @@ async fn junk_costs_a_bounded_amount_even_if_nobody_reads_the_answers() {
     raw.packet(1, true, Some((&hello(), true)), true).await;
     assert_hello(raw.answer(1).await);
     assert_eq!(robot.stats().await.open_streams, 0);
+}
+
+/// What waits to be sent is bounded in all: calls that have ended count with what they left.
+#[tokio::test(start_paused = true)]
+async fn answers_that_nobody_reads_are_not_asked_for_without_end() {
+    let mut limits = Limits::default();
+    limits.connection_budget = 4 << 20;
+    let (mut raw, robot) = robot_within(limits).await;
+    let megabyte = ProbeRequest { size: 1 << 20, ..Default::default() }.encode_to_vec();
+    let mut asked = 0;
+    // The robot stops reading before it has answered them all, so the link fills and sending waits.
+    for stream in 1..=500 {
+        let ask = async {
+            raw.headers(stream, UNARY).await;
+            raw.packet(stream, true, Some((&megabyte, true)), true).await;
+        };
+        if tokio::time::timeout(Duration::from_secs(1), ask).await.is_err() {
+            break;
+        }
+        asked = stream;
+    }
+    let begun = robot.stats().await.streams_opened;
+    assert!(begun < 100, "{begun} of {asked} calls were begun, each leaving a megabyte");
+    assert!(answer_among(&mut raw, 1).await >= 1 << 20, "reading goes on");
+}
+
+/// The length of a stream's only message, read among those of others.
+async fn answer_among(raw: &mut Raw, stream: u64) -> usize {
+    let mut length = 0;
+    loop {
+        match raw.next_response().await {
+            (id, response::Type::Message(message)) if id == stream => {
+                length += message.packet_message.unwrap().data.len();
+            }
+            (id, response::Type::Trailers(_)) if id == stream => return length,
+            _ => {}
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reset_stops_an_answer_whose_handler_is_done() {
+    let (mut raw, robot) = robot().await;
+    raw.headers(1, UNARY).await;
+    let large = ProbeRequest { size: 8 << 20, ..Default::default() }.encode_to_vec();
+    raw.packet(1, true, Some((&large, true)), true).await;
+    let mut open = robot.stats().await.open_streams;
+    while open > 0 || robot.stats().await.streams_opened == 0 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        open = robot.stats().await.open_streams;
+    }
+    raw.reset(1).await;
+    raw.headers(2, UNARY).await;
+    raw.packet(2, true, Some((&hello(), true)), true).await;
+    // Some of the 8 MiB was on its way already, below the scheduler and in the link; the rest never leaves.
+    let mut before = 0;
+    loop {
+        match raw.next_response().await {
+            (1, response::Type::Message(message)) => before += message.packet_message.unwrap().data.len(),
+            (2, response::Type::Trailers(_)) => break,
+            _ => {}
+        }
+    }
+    assert!(before < 4 << 20, "{before} bytes of an answer that nobody wants");
+}
+
+#[tokio::test(start_paused = true)]
+async fn thousands_of_metadata_values_are_refused() {
+    let (mut raw, _robot) = robot().await;
+    let many = Strings { values: vec![String::new(); 5000] };
+    let metadata = Some(Metadata { md: [("x-many".to_owned(), many)].into() });
+    let headers = RequestHeaders { method: UNARY.to_owned(), metadata, timeout: None };
+    raw.request(1, request::Type::Headers(headers)).await;
+    let (_, status) = raw.answer(1).await;
+    assert_eq!(status.unwrap().code, i32::from(Code::InvalidArgument));
 }

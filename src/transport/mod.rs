@@ -26,9 +26,10 @@ pub use crate::peer::Path;
 
 /// A live carrier of RPCs. Users may bring their own; any tonic client takes it as it is.
 ///
-/// `poll_ready` waits while the transport has as many calls open as it allows. It is never an error: on a
-/// transport that is gone, the call itself fails with UNAVAILABLE, because tonic's generated clients turn
-/// an error of `poll_ready` into UNKNOWN. [`closed`](Self::closed) tells when it is gone.
+/// `poll_ready` is always ready. A call over the transport's limit waits in its own future, where its
+/// deadline counts and where a heartbeat can pass by; on a transport that is gone, the call itself fails
+/// with UNAVAILABLE, because tonic's generated clients turn an error of `poll_ready` into UNKNOWN.
+/// [`closed`](Self::closed) tells when it is gone.
 ///
 /// Dropping a call's future or its response body cancels the call.
 pub trait Transport:

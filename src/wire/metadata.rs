@@ -34,6 +34,10 @@ const RESERVED: &[&str] = &[
     "user-agent",
 ];
 
+/// Values in one block of metadata, at most. In a frame there is room for thousands of empty ones, each of
+/// which takes many times its bytes here.
+pub const MAX_VALUES: usize = 512;
+
 /// What travels for these headers.
 ///
 /// # Errors
@@ -56,7 +60,14 @@ pub fn encode(headers: &HeaderMap) -> Result<Metadata, NotText> {
 }
 
 /// Adds what a peer sent to these headers. What cannot be a header (an odd key, a line break) is left out.
-pub fn decode(metadata: Option<Metadata>, headers: &mut HeaderMap) {
+///
+/// # Errors
+/// [`TooManyValues`] when it is more than [`MAX_VALUES`].
+pub fn decode(metadata: Option<Metadata>, headers: &mut HeaderMap) -> Result<(), TooManyValues> {
+    let values = |metadata: &Metadata| metadata.md.values().map(|strings| strings.values.len().max(1)).sum();
+    if metadata.as_ref().map_or(0, values) > MAX_VALUES {
+        return Err(TooManyValues);
+    }
     for (key, strings) in metadata.into_iter().flat_map(|metadata| metadata.md) {
         // Parsing lowers the case: Go peers send keys as their users spelled them.
         let Ok(key) = HeaderName::from_bytes(key.as_bytes()) else { continue };
@@ -65,11 +76,12 @@ pub fn decode(metadata: Option<Metadata>, headers: &mut HeaderMap) {
         }
         for value in strings.values {
             if let Ok(value) = HeaderValue::from_bytes(value.as_bytes()) {
-                // Full only after 32768 headers, more than a frame can carry.
+                // Full only after 32768 headers.
                 let _ = headers.try_append(&key, value);
             }
         }
     }
+    Ok(())
 }
 
 fn is_reserved(key: &HeaderName) -> bool {
@@ -82,6 +94,11 @@ fn is_reserved(key: &HeaderName) -> bool {
 pub struct NotText {
     key: String,
 }
+
+/// More values than anybody needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("more than {MAX_VALUES} metadata values in one block")]
+pub struct TooManyValues;
 
 #[cfg(test)]
 mod tests {
@@ -111,7 +128,7 @@ mod tests {
         let wire = encode(&headers).unwrap();
         assert_eq!(wire, metadata(&[("x-a", &["1", "3"]), ("x-b", &["2"])]));
         let mut back = HeaderMap::new();
-        decode(Some(wire), &mut back);
+        decode(Some(wire), &mut back).unwrap();
         assert_eq!(back, headers);
     }
 
@@ -125,7 +142,7 @@ mod tests {
 
         let mut back = HeaderMap::new();
         let wire = metadata(&[("grpc-status", &["0"]), ("Grpc-Encoding", &["gzip"]), ("X-Mine", &["v"])]);
-        decode(Some(wire), &mut back);
+        decode(Some(wire), &mut back).unwrap();
         assert_eq!(back.len(), 1);
         assert_eq!(back["x-mine"], "v");
     }
@@ -142,16 +159,27 @@ mod tests {
     #[test]
     fn what_cannot_be_a_header_is_left_out() {
         let mut headers = HeaderMap::new();
-        decode(Some(metadata(&[("a b", &["v"]), ("", &["v"]), ("x", &["a\nb", "ok"])])), &mut headers);
+        decode(Some(metadata(&[("a b", &["v"]), ("", &["v"]), ("x", &["a\nb", "ok"])])), &mut headers)
+            .unwrap();
         assert_eq!(headers.len(), 1);
         assert_eq!(headers["x"], "ok");
+    }
+
+    #[test]
+    fn thousands_of_empty_values_are_refused() {
+        let block = |count| {
+            let many = Strings { values: vec![String::new(); count] };
+            Some(Metadata { md: [("x".to_owned(), many)].into() })
+        };
+        assert_eq!(decode(block(MAX_VALUES), &mut HeaderMap::new()), Ok(()));
+        assert_eq!(decode(block(MAX_VALUES + 1), &mut HeaderMap::new()), Err(TooManyValues));
     }
 
     proptest! {
         #[test]
         fn nothing_a_peer_sends_panics(entries in prop::collection::vec((".*", ".*"), 0..20)) {
-            let md = entries.into_iter().map(|(key, value)| (key, Strings { values: vec![value] })).collect();
-            decode(Some(Metadata { md }), &mut HeaderMap::new());
+            let md: HashMap<_, _> = entries.into_iter().map(|(key, value)| (key, Strings { values: vec![value] })).collect();
+            let _ = decode(Some(Metadata { md }), &mut HeaderMap::new());
         }
     }
 }

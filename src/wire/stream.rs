@@ -21,6 +21,7 @@ use tonic::Status;
 
 use super::frame::{RequestKind, ResponseKind};
 use super::message::{Assembler, TooLarge};
+use super::metadata::TooManyValues;
 use super::{metadata, status};
 use crate::proto::webrtc::{RequestMessage, ResponseMessage, request, response};
 
@@ -137,7 +138,7 @@ impl ResponseStream {
             (State::AwaitingHeaders, Some(response::Type::Headers(wire))) => {
                 self.state = State::Open;
                 let mut headers = HeaderMap::new();
-                metadata::decode(wire.metadata, &mut headers);
+                metadata::decode(wire.metadata, &mut headers)?;
                 Ok(Some(ResponseEvent::Headers(headers)))
             }
             (State::Open, Some(response::Type::Headers(_))) => Err(Violation::HeadersTwice),
@@ -155,7 +156,7 @@ impl ResponseStream {
                 }
                 self.state = State::Ended;
                 let mut trailers = HeaderMap::new();
-                metadata::decode(wire.metadata, &mut trailers);
+                metadata::decode(wire.metadata, &mut trailers)?;
                 let only = state == State::AwaitingHeaders;
                 Ok(Some(ResponseEvent::Trailers { status, metadata: trailers, only }))
             }
@@ -190,6 +191,9 @@ pub enum Violation {
     /// A message grew over the limit.
     #[error(transparent)]
     TooLarge(#[from] TooLarge),
+    /// A block of metadata has too many values.
+    #[error(transparent)]
+    TooManyValues(#[from] TooManyValues),
 }
 
 impl Violation {

@@ -160,6 +160,11 @@ impl Outbox {
         self.lock().scheduler.bytes_ahead()
     }
 
+    /// What waits costs in all, in bytes.
+    pub(super) fn bytes(&self) -> usize {
+        self.lock().scheduler.bytes()
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.lock().scheduler.is_empty()
     }

@@ -17,6 +17,9 @@ use crate::wire::message::{Packet, Packets};
 /// How much may wait ahead of all data, in bytes, for an urgent message to go there too.
 const MAX_URGENT: usize = 64 * 1024;
 
+/// What keeping one item takes beside its bytes: without it, empty messages would pile up for nothing.
+const KEEPING: usize = 64;
+
 /// Turns a packet into a frame; the flag ends the stream's messages with it (callers' half-close).
 pub(super) type EncodePacket = fn(u64, Packet, bool) -> Bytes;
 
@@ -28,6 +31,7 @@ pub(super) struct Scheduler {
     ahead_bytes: usize,
     turns: VecDeque<u64>,
     lanes: HashMap<u64, Lane>,
+    lane_bytes: usize,
 }
 
 /// What waits on one stream.
@@ -45,7 +49,14 @@ enum Item {
 
 impl Scheduler {
     pub(super) fn new(encode: EncodePacket) -> Self {
-        Self { encode, ahead: VecDeque::new(), ahead_bytes: 0, turns: VecDeque::new(), lanes: HashMap::new() }
+        Self {
+            encode,
+            ahead: VecDeque::new(),
+            ahead_bytes: 0,
+            turns: VecDeque::new(),
+            lanes: HashMap::new(),
+            lane_bytes: 0,
+        }
     }
 
     /// Adds a frame that is sent as it is: headers, trailers, a half-close.
@@ -80,7 +91,8 @@ impl Scheduler {
 
     /// Forgets what the stream has not sent.
     pub(super) fn forget(&mut self, stream: u64) {
-        if self.lanes.remove(&stream).is_some() {
+        if let Some(lane) = self.lanes.remove(&stream) {
+            self.lane_bytes = self.lane_bytes.saturating_sub(lane.bytes);
             self.turns.retain(|turn| *turn != stream);
         }
     }
@@ -88,12 +100,14 @@ impl Scheduler {
     /// The next frame, and the stream that has room again for it.
     pub(super) fn pop(&mut self) -> Option<(Bytes, Option<u64>)> {
         if let Some(frame) = self.ahead.pop_front() {
-            self.ahead_bytes = self.ahead_bytes.saturating_sub(ahead_cost(&frame));
+            self.ahead_bytes = self.ahead_bytes.saturating_sub(frame.len() + KEEPING);
             return Some((frame, None));
         }
         let stream = self.turns.pop_front()?;
         let lane = self.lanes.get_mut(&stream)?;
+        let before = lane.bytes;
         let frame = lane.pop(stream, self.encode);
+        self.lane_bytes = self.lane_bytes.saturating_sub(before - lane.bytes);
         if lane.items.is_empty() {
             self.lanes.remove(&stream);
         } else {
@@ -102,7 +116,7 @@ impl Scheduler {
         frame.map(|frame| (frame, Some(stream)))
     }
 
-    /// Bytes of data that wait on this stream.
+    /// What waits on this stream costs.
     pub(super) fn queued(&self, stream: u64) -> usize {
         self.lanes.get(&stream).map_or(0, |lane| lane.bytes)
     }
@@ -110,6 +124,11 @@ impl Scheduler {
     /// What waits ahead of all data costs.
     pub(super) fn bytes_ahead(&self) -> usize {
         self.ahead_bytes
+    }
+
+    /// What waits on all streams costs, those that have ended included.
+    pub(super) fn bytes(&self) -> usize {
+        self.ahead_bytes + self.lane_bytes
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -121,10 +140,11 @@ impl Scheduler {
         self.ahead_bytes = 0;
         self.turns.clear();
         self.lanes.clear();
+        self.lane_bytes = 0;
     }
 
     fn push_ahead(&mut self, frame: Bytes) {
-        self.ahead_bytes += ahead_cost(&frame);
+        self.ahead_bytes += frame.len() + KEEPING;
         self.ahead.push_back(frame);
     }
 
@@ -133,14 +153,10 @@ impl Scheduler {
         if lane.items.is_empty() {
             self.turns.push_back(stream);
         }
-        lane.bytes += bytes;
+        lane.bytes += bytes + KEEPING;
+        self.lane_bytes += bytes + KEEPING;
         lane.items.push_back(item);
     }
-}
-
-/// A frame's bytes, and what keeping it takes.
-fn ahead_cost(frame: &Bytes) -> usize {
-    frame.len() + 64
 }
 
 impl Lane {
@@ -148,7 +164,7 @@ impl Lane {
         match self.items.front_mut()? {
             Item::Frame(_) => {
                 let Some(Item::Frame(frame)) = self.items.pop_front() else { return None };
-                self.bytes = self.bytes.saturating_sub(frame.len());
+                self.bytes = self.bytes.saturating_sub(frame.len() + KEEPING);
                 Some(frame)
             }
             Item::Message { packets, last } => {
@@ -156,6 +172,7 @@ impl Lane {
                 let packet = packets.next()?;
                 self.bytes = self.bytes.saturating_sub(packet.data.len());
                 if packet.eom {
+                    self.bytes = self.bytes.saturating_sub(KEEPING);
                     self.items.pop_front();
                 }
                 Some(encode(stream, packet, last))
@@ -258,11 +275,28 @@ mod tests {
     fn queued_counts_what_is_left_and_the_lane_goes_when_it_is_empty() {
         let mut scheduler = Scheduler::new(show);
         scheduler.push_message(1, bulk(2), false, false);
-        assert_eq!(scheduler.queued(1), 2 * MAX_PACKET_DATA);
+        assert_eq!(scheduler.queued(1), 2 * MAX_PACKET_DATA + KEEPING);
         assert_eq!(scheduler.pop().unwrap().1, Some(1));
-        assert_eq!(scheduler.queued(1), MAX_PACKET_DATA);
+        assert_eq!(scheduler.queued(1), MAX_PACKET_DATA + KEEPING);
         scheduler.pop();
         assert_eq!(scheduler.queued(1), 0);
         assert!(scheduler.lanes.is_empty() && scheduler.turns.is_empty());
+        assert_eq!(scheduler.bytes(), 0);
+    }
+
+    #[test]
+    fn empty_messages_cost_something_and_ended_streams_still_count() {
+        let mut scheduler = Scheduler::new(show);
+        for _ in 0..100 {
+            scheduler.push_message(1, Bytes::new(), false, false);
+        }
+        assert_eq!(scheduler.queued(1), 100 * KEEPING);
+        scheduler.push_message(2, bulk(2), true, false);
+        assert_eq!(scheduler.bytes(), 101 * KEEPING + 2 * MAX_PACKET_DATA);
+        scheduler.pop();
+        scheduler.forget(1);
+        assert_eq!(scheduler.bytes(), KEEPING + 2 * MAX_PACKET_DATA);
+        drain(&mut scheduler);
+        assert_eq!(scheduler.bytes(), 0);
     }
 }

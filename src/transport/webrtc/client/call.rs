@@ -5,12 +5,14 @@ use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body::Frame;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::AbortHandle;
+use tokio::time::Instant;
 use tonic::Status;
 use tonic::body::Body;
 
@@ -19,24 +21,28 @@ use crate::transport::Urgent;
 use crate::transport::webrtc::inbox::{End, Inbox, Item};
 use crate::transport::webrtc::pump::Pump;
 use crate::transport::webrtc::urgent;
-use crate::wire::{frame, metadata, status, timeout};
+use crate::wire::{frame, metadata, status};
 
-/// Runs the call up to its response's headers. Dropping the future, or the body that it returns, cancels
-/// the call.
+/// Runs the call up to its response's headers; `left` is how long it may take. Dropping the future, or the
+/// body that it returns, cancels the call.
 pub(super) async fn run(
     handle: Handle,
     request: Request<Body>,
-    permit: Option<OwnedSemaphorePermit>,
+    left: Option<Duration>,
 ) -> Result<Response<Body>, Status> {
+    let began = Instant::now();
     let (parts, body) = request.into_parts();
-    let left = timeout::from_headers(&parts.headers);
     let metadata =
         metadata::encode(&parts.headers).map_err(|error| Status::invalid_argument(error.to_string()))?;
     let method = parts.uri.path();
     let is_urgent = parts.extensions.get::<Urgent>().is_some() || urgent::is_urgent(method);
 
+    // What is urgent does not wait behind calls that stay open.
+    let permit = if is_urgent { None } else { handle.table().permit().await };
+    let left = left.map(|left| left.saturating_sub(began.elapsed()));
+
     let (stream, inbox) = handle.table().open()?;
-    let mut guard = Guard { handle, stream, inbox, upload: None, _permit: permit };
+    let mut guard = Guard { handle, stream, inbox, upload: None, permit };
     let head = frame::request_headers(stream, method, metadata, left)
         .map_err(|error| Status::resource_exhausted(error.to_string()))?;
     guard.handle.table().outbox.push_head(stream, head);
@@ -76,7 +82,8 @@ struct Guard {
     stream: u64,
     inbox: Arc<Inbox>,
     upload: Option<AbortHandle>,
-    _permit: Option<OwnedSemaphorePermit>,
+    /// Given back when the call has ended, though its body may live on.
+    permit: Option<OwnedSemaphorePermit>,
 }
 
 impl Drop for Guard {
@@ -112,7 +119,10 @@ impl http_body::Body for ResponseBody {
             return Poll::Ready(None);
         }
         let item = ready!(self.guard.inbox.poll_item(cx));
-        self.ended = matches!(item, Item::End(_));
+        if matches!(item, Item::End(_)) {
+            self.ended = true;
+            self.guard.permit = None;
+        }
         Poll::Ready(Some(match item {
             Item::Message(message) => Ok(Frame::data(message)),
             Item::End(End::Trailers { status, metadata }) => Ok(Frame::trailers(trailers(&status, metadata))),

@@ -15,11 +15,9 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use http::{Request, Response};
-use tokio::sync::OwnedSemaphorePermit;
-use tokio_util::sync::PollSemaphore;
 use tonic::body::Body;
 use tower_service::Service;
 use tracing::Instrument as _;
@@ -35,10 +33,9 @@ use crate::wire::{frame, timeout};
 
 /// gRPC over the data channel of a connected peer. Clones share the connection; it closes when the last
 /// clone and the last open call are dropped, or by [`close`](Transport::close).
+#[derive(Clone)]
 pub struct WebRtcTransport {
     handle: Handle,
-    permits: PollSemaphore,
-    permit: Option<OwnedSemaphorePermit>,
 }
 
 impl WebRtcTransport {
@@ -62,15 +59,8 @@ impl WebRtcTransport {
             Arc::clone(&table),
         );
         tokio::spawn(driver.instrument(tracing::info_span!("channel", end = "caller")));
-        let permits = PollSemaphore::new(Arc::clone(&table.permits));
         let handle = Handle(Arc::new(Shared { table, link, traffic, connection, limits }));
-        Self { handle, permits, permit: None }
-    }
-}
-
-impl Clone for WebRtcTransport {
-    fn clone(&self) -> Self {
-        Self { handle: self.handle.clone(), permits: self.permits.clone(), permit: None }
+        Self { handle }
     }
 }
 
@@ -87,20 +77,16 @@ impl Service<Request<Body>> for WebRtcTransport {
     type Error = TransportError;
     type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, TransportError>> + Send>>;
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), TransportError>> {
-        if self.permit.is_none() && self.handle.0.link.closed().is_none() {
-            self.permit = ready!(self.permits.poll_acquire(cx));
-        }
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), TransportError>> {
         Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let permit = self.permit.take();
         let handle = self.handle.clone();
         let left = timeout::from_headers(request.headers());
         let span = tracing::debug_span!("rpc", method = request.uri().path());
         let call = async move {
-            let call = call::run(handle, request, permit);
+            let call = call::run(handle, request, left);
             deadline::enforce(left, call).await.map_err(TransportError::from)
         };
         Box::pin(call.instrument(span))

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::Status;
 
 use crate::transport::CloseReason;
@@ -29,7 +29,7 @@ pub(super) struct Table {
     limits: Limits,
     pub(super) outbox: Arc<Outbox>,
     /// One permit for each call that may be open.
-    pub(super) permits: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
     dropped: AtomicU64,
 }
 
@@ -54,6 +54,11 @@ impl Table {
         let dropped = AtomicU64::new(0);
         let permits = Arc::new(Semaphore::new(limits.max_streams.min(Semaphore::MAX_PERMITS)));
         Self { state: Mutex::new(state), held: Arc::default(), limits, outbox, permits, dropped }
+    }
+
+    /// Waits until one more call may be open. `None` when the connection is gone: opening the call says so.
+    pub(super) async fn permit(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.permits).acquire_owned().await.ok()
     }
 
     /// Opens a call.

@@ -36,9 +36,15 @@ pub(super) async fn run(
     let answer = answer(service, request, &reply, is_urgent);
     let (status, trailers) = match left {
         None => answer.await,
-        Some(left) => timeout(left, answer).await.unwrap_or_else(|_| {
-            (Status::deadline_exceeded("the call's deadline passed before the robot was done"), None)
-        }),
+        Some(left) => {
+            let answered = timeout(left, answer).await;
+            let Ok(answered) = answered else {
+                let status =
+                    Status::deadline_exceeded("the call's deadline passed before the robot was done");
+                return reply.cut(&status);
+            };
+            answered
+        }
     };
     reply.end(&status, trailers);
 }
@@ -101,7 +107,8 @@ fn request(
     *request.uri_mut() = uri;
     *request.version_mut() = Version::HTTP_2;
     *request.extensions_mut() = extensions;
-    metadata::decode(metadata, request.headers_mut());
+    metadata::decode(metadata, request.headers_mut())
+        .map_err(|error| Status::invalid_argument(error.to_string()))?;
     request.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
     request.headers_mut().insert(header::TE, HeaderValue::from_static("trailers"));
     Ok((request, left))
@@ -125,6 +132,12 @@ impl Reply {
         let frame = frame::response_headers(self.stream, metadata).map_err(|error| internal(&error))?;
         self.table.outbox.push_head(self.stream, frame);
         Ok(())
+    }
+
+    /// Ends the call and drops what it has not sent: nobody waits for it any more.
+    fn cut(&mut self, status: &Status) {
+        self.ended = true;
+        self.table.end(self.stream, status);
     }
 
     fn end(&mut self, status: &Status, trailers: Option<HeaderMap>) {

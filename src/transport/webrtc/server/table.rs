@@ -30,6 +30,9 @@ use crate::wire::stream::{RequestEvent, RequestStream};
 /// opens calls and does not read what becomes of them must not fill our memory with refusals.
 const MAX_AHEAD: usize = 1024 * 1024;
 
+/// What an open call costs beside its headers' own bytes: the map that they become, a task, an inbox.
+const HEAD: usize = 24 * 1024;
+
 /// All calls of one connection.
 pub(super) struct Table {
     state: Mutex<State>,
@@ -52,6 +55,8 @@ struct State {
 
 struct Call {
     wire: RequestStream,
+    /// What its headers cost, for as long as it is open.
+    head: usize,
     /// The request is whole with its first message, whatever the caller says.
     one_message: bool,
     inbox: Arc<Inbox>,
@@ -110,7 +115,7 @@ impl Table {
     /// that it has sent.
     pub(super) fn complete(&self, stream: u64, status: &Status, metadata: Metadata) {
         if let Some(call) = self.remove(stream) {
-            self.held.resize_partial(call.wire.buffered(), 0);
+            self.held.resize_partial(call.head + call.wire.buffered(), 0);
             // Whoever still reads the request, in a task of the handler's say, must not wait for ever.
             call.inbox.put_end(End::Failed(Status::cancelled("the call has ended")));
             let trailers = frame::response_trailers(stream, status, metadata);
@@ -140,7 +145,7 @@ impl Table {
     }
 
     fn finish(&self, stream: u64, call: Call, status: &Status) {
-        self.held.resize_partial(call.wire.buffered(), 0);
+        self.held.resize_partial(call.head + call.wire.buffered(), 0);
         if let Some(handler) = &call.handler {
             handler.abort();
         }
@@ -150,26 +155,27 @@ impl Table {
         self.left();
     }
 
-    /// Starts a call whose headers have come.
-    fn start(self: &Arc<Self>, stream: u64, headers: RequestHeaders) {
+    /// Lets a call in. Under one lock, so that a drain sees every call that was let in before it.
+    fn insert(&self, stream: u64, call: Call) -> Result<(), Status> {
+        let mut state = self.lock();
+        let open = state.calls.len();
+        if state.refusing {
+            return Err(Status::unavailable("the robot is shutting down"));
+        }
+        if open >= self.limits.max_streams {
+            let text = format!("{open} calls are in flight on this connection already");
+            return Err(Status::resource_exhausted(text));
+        }
+        self.held.resize_partial(0, call.head);
+        self.open.send_modify(|open| *open += 1);
+        state.calls.insert(stream, call);
+        Ok(())
+    }
+
+    /// Starts a call whose headers have come; keeping them costs `head` bytes.
+    fn start(self: &Arc<Self>, stream: u64, headers: RequestHeaders, head: usize) {
         self.opened.fetch_add(1, Ordering::Relaxed);
         self.outbox.open(stream);
-        let (refusing, open) = {
-            let state = self.lock();
-            (state.refusing, state.calls.len())
-        };
-        let refusal = if refusing {
-            Some(Status::unavailable("the robot is shutting down"))
-        } else if open >= self.limits.max_streams {
-            Some(Status::resource_exhausted(format!("{open} calls are in flight on this connection already")))
-        } else {
-            None
-        };
-        if let Some(status) = refusal {
-            let trailers = frame::response_trailers(stream, &status, Metadata::default());
-            self.outbox.end(stream, Ending::Cut, empty_head(stream), trailers);
-            return;
-        }
         let mut inbox = Inbox::new(Arc::clone(&self.held));
         if self.limits.overflow == Overflow::HoldConnection {
             let outbox = Arc::clone(&self.outbox);
@@ -178,11 +184,16 @@ impl Table {
         let inbox = Arc::new(inbox);
         let wire = RequestStream::new(self.limits.max_message);
         let one_message = self.methods.ends_with_first_message(&headers);
-        let call = Call { wire, one_message, inbox: Arc::clone(&inbox), handler: None };
-        self.open.send_modify(|open| *open += 1);
-        self.lock().calls.insert(stream, call);
+        let call = Call { wire, head, one_message, inbox: Arc::clone(&inbox), handler: None };
+        if let Err(status) = self.insert(stream, call) {
+            let trailers = frame::response_trailers(stream, &status, Metadata::default());
+            self.outbox.end(stream, Ending::Cut, empty_head(stream), trailers);
+            return;
+        }
 
-        let span = tracing::debug_span!("rpc", stream, method = %headers.method);
+        // A peer's text: cut short, and quoted.
+        let method: String = headers.method.chars().take(128).collect();
+        let span = tracing::debug_span!("rpc", stream, ?method);
         let reply = Reply::new(Arc::clone(self), stream);
         let service = self.service.clone();
         let handler = call::run(service, headers, inbox, self.extensions.clone(), reply);
@@ -195,6 +206,7 @@ impl Table {
     }
 
     fn take(self: &Arc<Self>, frame: Bytes) {
+        let length = frame.len();
         let Some((stream, kind)) = frame::decode_request(frame) else {
             self.dropped.fetch_add(1, Ordering::Relaxed);
             return;
@@ -203,7 +215,15 @@ impl Table {
         let Some(call) = state.calls.get_mut(&stream) else {
             drop(state);
             match kind {
-                Some(request::Type::Headers(headers)) => self.start(stream, headers),
+                Some(request::Type::Headers(headers)) => {
+                    self.start(stream, headers, length + HEAD);
+                    self.keep_budget();
+                }
+                // The handler is done and its answer on the way: nobody wants the rest of it.
+                Some(request::Type::RstStream(_)) => {
+                    self.dropped.fetch_add(1, Ordering::Relaxed);
+                    self.outbox.forget(stream);
+                }
                 // Late frames of a call that has ended are the rule, not an error.
                 _ => {
                     self.dropped.fetch_add(1, Ordering::Relaxed);
@@ -216,6 +236,10 @@ impl Table {
         if let Some(status) = ending {
             self.end(stream, &status);
         }
+        self.keep_budget();
+    }
+
+    fn keep_budget(&self) {
         if self.limits.connection_overflows(&self.held) {
             self.evict();
         }
@@ -223,7 +247,7 @@ impl Table {
 
     /// The connection holds too much: the call that holds the most fails.
     fn evict(&self) {
-        let holds = |call: &Call| call.inbox.bytes() + call.wire.buffered();
+        let holds = |call: &Call| call.head + call.inbox.bytes() + call.wire.buffered();
         let most = self.lock().calls.iter().max_by_key(|(_, call)| holds(call)).map(|(stream, _)| *stream);
         if let Some(stream) = most {
             self.end(stream, &over_budget(self.held.bytes()));
@@ -251,7 +275,9 @@ impl Table {
     }
 
     fn holds(&self) -> bool {
-        if self.outbox.bytes_ahead() > MAX_AHEAD {
+        // What calls have left to be sent when they ended counts too: a caller that asks and does not read the
+        // answers is not read either.
+        if self.outbox.bytes_ahead() > MAX_AHEAD || self.outbox.bytes() > self.limits.connection_budget {
             return true;
         }
         self.limits.overflow == Overflow::HoldConnection
