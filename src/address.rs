@@ -67,6 +67,12 @@ impl HostPort {
         let (_, server, port) = SIGNALING.iter().find(|(suffix, _, _)| host.ends_with(suffix))?;
         Some(Self { host: (*server).to_owned(), port: Some(*port), secure: Some(true) })
     }
+
+    /// Whether this is one of the known signaling servers itself, on whatever port.
+    pub fn is_known_signaling(&self) -> bool {
+        let host = self.host.strip_suffix('.').unwrap_or(&self.host);
+        SIGNALING.iter().any(|(_, server, _)| host.eq_ignore_ascii_case(server))
+    }
 }
 
 impl FromStr for Address {
@@ -248,6 +254,16 @@ mod tests {
         assert_eq!(known("viam.cloud.evil.example"), None);
         assert_eq!(known("notviam.cloud"), None);
         assert_eq!(known("r.local"), None);
+    }
+
+    #[test]
+    fn a_known_signaling_server_is_recognised_in_every_spelling() {
+        for name in ["app.viam.com", "APP.viam.com:8080", "app.viam.dev.", "https://app.viaminternal:8089"] {
+            assert!(host(name).is_known_signaling(), "{name}");
+        }
+        for name in ["viam.com", "app.viam.com.evil.example", "notapp.viam.com", "r.abc.viam.cloud"] {
+            assert!(!host(name).is_known_signaling(), "{name}");
+        }
     }
 
     proptest! {

@@ -393,6 +393,20 @@ async fn refused_credentials_are_not_tried_at_the_second_door() {
 }
 
 #[tokio::test]
+async fn credentials_that_nobody_asked_for_name_the_server_that_did_not() {
+    let serving = Serving::start(Routes::new(Deaf::new(None).server()), None).await;
+    let (_robot, address) = direct_robot().await;
+    let with = options(serving.addr).credentials(Credentials::api_key("hush"));
+    let (error, report) = fails(&address, with).await;
+    assert!(matches!(error, DialError::Failed(_)), "nobody refused them: {error:?}");
+    assert_eq!(report.attempts.len(), 2, "the robot may have been the one that asks");
+    for (place, server) in [serving.addr.to_string(), address].iter().enumerate() {
+        let words = format!("{server} does not authenticate anybody: drop the credentials");
+        tells(&report, place, Stage::Authenticate, &words);
+    }
+}
+
+#[tokio::test]
 async fn a_call_that_is_denied_is_not_tried_at_the_second_door() {
     let deaf = Deaf::new(Some(Status::permission_denied("no right to call it")));
     let serving = Serving::start(Routes::new(deaf.server()), None).await;

@@ -350,6 +350,8 @@ async fn no_log_shows_a_secret_whatever_its_level() {
     plain.dial(with_key().allow_insecure_with_creds_downgrade(true)).await.unwrap();
     let text = String::from_utf8_lossy(&log.0.lock().unwrap()).into_owned();
     assert!(text.contains("dial stage"), "it was logged at all");
+    let mut downgrades = text.lines().filter(|line| line.contains("going on in plaintext as allowed"));
+    assert!(downgrades.next().unwrap().contains(" INFO "), "what the user allowed is no warning");
     for line in text.lines() {
         assert!(!line.contains("hush") && !line.contains("token-1"), "{line}");
     }

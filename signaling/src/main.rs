@@ -1,6 +1,7 @@
 //! `farlink-signaling`: the signaling server as a program.
 //!
-//! Prints `LISTENING <addr>` once it accepts connections, logs to stderr (`RUST_LOG`, warnings by default)
+//! Prints `LISTENING <addr>` once it accepts connections, logs to stderr (`RUST_LOG`, warnings by default),
+//! says there first who may use it when that is not this machine alone,
 //! and ends with status 0 on SIGINT and SIGTERM, 1 when it cannot serve, 2 when its arguments are wrong.
 
 use std::error::Error;
@@ -71,12 +72,18 @@ async fn serve(
 ) -> Result<(), String> {
     // Before the line that says we are up, so that a signal right after it is not lost.
     let shutdown = shutdown().map_err(|error| format!("cannot listen for signals: {error}"))?;
+    let hands_out = !ice_servers.is_empty();
     let mut builder = SignalingServer::builder().hosts(arguments.hosts).ice_servers(ice_servers);
     if let Some(identity) = tls {
         builder = builder.tls(identity);
     }
     let listen = &arguments.listen;
     let server = builder.bind(listen).await.map_err(|error| format!("cannot listen on {listen}: {error}"))?;
+    if !server.local_addr().ip().to_canonical().is_loopback() {
+        let ice = if hands_out { ", and is handed the ICE servers with their credentials" } else { "" };
+        let addr = server.local_addr();
+        eprintln!("farlink-signaling: everybody who can connect to {addr} may call and answer there{ice}");
+    }
     let mut stdout = io::stdout().lock();
     let _ = writeln!(stdout, "LISTENING {}", server.local_addr()).and_then(|()| stdout.flush());
     drop(stdout);

@@ -76,7 +76,8 @@ impl SignalingServerBuilder {
         self
     }
 
-    /// Hands out these ICE servers, credentials included. None by default.
+    /// Hands out these ICE servers, credentials included, to everybody whom
+    /// [`authorize`](Self::authorize) lets in. None by default.
     pub fn ice_servers(mut self, servers: impl IntoIterator<Item = IceServer>) -> Self {
         self.ice_servers.extend(servers);
         self
@@ -88,7 +89,11 @@ impl SignalingServerBuilder {
         self
     }
 
-    /// Asks before each request. By default everybody may call and answer for everything.
+    /// Asks before each request, and refuses with the status that comes back.
+    ///
+    /// Without it, the default, everybody who can connect may call every host, answer as any host (and so
+    /// take the calls meant for it), and is handed the ICE servers with their credentials. That suits a
+    /// port that only friends can reach; anything else wants this, and TLS below it.
     pub fn authorize(mut self, authorize: Authorize) -> Self {
         self.authorize = Some(authorize);
         self

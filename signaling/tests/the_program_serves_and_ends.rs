@@ -11,7 +11,11 @@ fn program() -> Command {
 }
 
 fn start(arguments: &[&str]) -> (Child, SocketAddr) {
-    let mut child = program().args(["--listen", "127.0.0.1:0"]).args(arguments).spawn().unwrap();
+    start_on("127.0.0.1:0", arguments)
+}
+
+fn start_on(listen: &str, arguments: &[&str]) -> (Child, SocketAddr) {
+    let mut child = program().args(["--listen", listen]).args(arguments).spawn().unwrap();
     let mut line = String::new();
     BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
     let addr = line.strip_prefix("LISTENING ").unwrap_or_else(|| panic!("printed {line:?}"));
@@ -64,6 +68,21 @@ fn bad_arguments_get_one_sentence_and_a_status() {
     let (status, said) = refuse(&["--listen", "nonsense"]);
     assert_eq!(status, Some(1), "{said}");
     assert!(said.contains("cannot listen on nonsense"), "{said}");
+}
+
+#[test]
+fn it_says_who_may_use_it_when_that_is_more_than_this_machine() {
+    let ice = r#"[{"urls": "turn:t.example", "username": "u", "credential": "secret"}]"#;
+    for (arguments, told_of_ice) in [(&[][..], false), (&["--ice-servers", ice], true)] {
+        let (mut child, addr) = start_on("0.0.0.0:0", arguments);
+        child.kill().unwrap();
+        let Output { stderr, .. } = child.wait_with_output().unwrap();
+        let said = String::from_utf8(stderr).unwrap();
+        assert_eq!(said.trim_end().lines().count(), 1, "one sentence: {said}");
+        assert!(said.contains(&format!("everybody who can connect to {addr} may call and answer")), "{said}");
+        assert_eq!(said.contains("ICE servers with their credentials"), told_of_ice, "{said}");
+        assert!(!said.contains("secret"), "{said}");
+    }
 }
 
 #[test]

@@ -4,10 +4,12 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use http::header::AUTHORIZATION;
 use http::{HeaderValue, Request, Response};
 use tokio::sync::Mutex as AsyncMutex;
+use tokio::time::timeout;
 use tonic::body::Body;
 use tonic::{Code, Status};
 use tower_service::Service;
@@ -15,11 +17,16 @@ use tower_service::Service;
 use super::{Credentials, Kind};
 use crate::proto::auth::auth_service_client::AuthServiceClient;
 use crate::proto::auth::{AuthenticateRequest, Credentials as WireCredentials};
+use crate::transport::deadline;
 use crate::transport::{LinkWatch, Stats, Transport, TransportError, TransportKind};
 use crate::wire::status;
+use crate::wire::timeout::from_headers as time_left;
 
 /// Calls to these services carry no token: they are how one gets it.
 const AUTH_SERVICE: &str = "/proto.rpc.v1.AuthService/";
+
+/// How long a call waits for a new token, whatever its own deadline.
+const FETCH: Duration = Duration::from_secs(10);
 
 /// The credentials did not buy a token.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -43,6 +50,9 @@ pub enum AuthError {
 ///
 /// When a call is refused as UNAUTHENTICATED, the token is forgotten and the next call gets a new one (a
 /// robot that restarts forgets the tokens that it gave out). The refused call itself is not repeated.
+///
+/// A call that needs a new token waits for it within its own deadline, and for 10 s at most: then it fails
+/// with UNAVAILABLE.
 #[derive(Debug, Clone)]
 pub struct Authorized<T> {
     inner: T,
@@ -64,7 +74,8 @@ impl<T: Transport> Authorized<T> {
         Self { inner, shared: None }
     }
 
-    /// A transport whose calls carry a token, which is fetched now. Cancel safe.
+    /// A transport whose calls carry a token, which is fetched now. Cancel safe; has no deadline of its
+    /// own.
     ///
     /// # Errors
     /// [`AuthError`] says whether the credentials were refused or the server could not be asked.
@@ -98,6 +109,23 @@ impl Shared {
         header.set_sensitive(true);
         *self.token.lock().unwrap_or_else(PoisonError::into_inner) = Some(header.clone());
         Ok(header)
+    }
+
+    /// The token, or the status of the call that has to go without. The wait for who fetches it already is
+    /// part of the 10 s: calls in a row behind a server that does not answer all end together.
+    async fn token_for_call<T: Transport>(&self, transport: &T) -> Result<HeaderValue, Status> {
+        let Ok(token) = timeout(FETCH, self.token(transport)).await else {
+            let text = "the token was refused, and the server did not give a new one within 10 s";
+            return Err(Status::unavailable(text));
+        };
+        token.map_err(|error| match &error {
+            // Not the credentials' fault: it may work later.
+            AuthError::Failed(status) => Status::unavailable(format!("{error}: {}", status.message())),
+            AuthError::Refused(status) | AuthError::NotOffered(status) => {
+                Status::unauthenticated(format!("{error}: {}", status.message()))
+            }
+            AuthError::BadToken => Status::unauthenticated(error.to_string()),
+        })
     }
 
     fn known(&self) -> Option<HeaderValue> {
@@ -138,17 +166,9 @@ impl<T: Transport> Service<Request<Body>> for Authorized<T> {
         // The clone that is ready makes the call.
         let fresh = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, fresh);
-        Box::pin(async move {
-            let token = shared.token(&inner).await.map_err(|error| {
-                Status::unauthenticated(match &error {
-                    AuthError::Refused(status)
-                    | AuthError::Failed(status)
-                    | AuthError::NotOffered(status) => {
-                        format!("{error}: {}", status.message())
-                    }
-                    AuthError::BadToken => error.to_string(),
-                })
-            })?;
+        let left = time_left(request.headers());
+        Box::pin(deadline::enforce(left, async move {
+            let token = shared.token_for_call(&inner).await?;
             request.headers_mut().insert(AUTHORIZATION, token.clone());
             let response = inner.call(request).await?;
             let refused = status::from_headers(response.headers());
@@ -156,7 +176,7 @@ impl<T: Transport> Service<Request<Body>> for Authorized<T> {
                 shared.forget(&token);
             }
             Ok(response)
-        })
+        }))
     }
 }
 
@@ -177,3 +197,6 @@ impl<T: Transport> Transport for Authorized<T> {
         self.inner.close();
     }
 }
+
+#[cfg(test)]
+mod tests;

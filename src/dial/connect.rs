@@ -50,7 +50,7 @@ async fn downgrade(
     if server.downgrade == Downgrade::NotWithCredentials {
         return Err(Cause::InsecureCredentials);
     }
-    tracing::warn!(server = %server.endpoint, "the server does not speak TLS, going on in plaintext as allowed");
+    tracing::info!(server = %server.endpoint, "the server does not speak TLS, going on in plaintext as allowed");
     attempt.downgrade();
     attempt.stage(stage, share, DirectTransport::connect(target, &Security::Plaintext)).await
 }

@@ -158,6 +158,10 @@ impl Failure {
     fn why(&self) -> String {
         match &self.cause {
             _ if self.is_timeout() => too_late(self.stage, &self.server),
+            // Which of the two servers it is tells where to drop them.
+            Cause::Authenticate(AuthError::NotOffered(_)) => {
+                format!("{} does not authenticate anybody: drop the credentials", self.server)
+            }
             Cause::Call(error) => match &error.kind {
                 // What every signaling server says about it is what the kind says.
                 CallErrorKind::Offline(status) if status.message().contains("appears to be offline") => {

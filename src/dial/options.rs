@@ -22,17 +22,24 @@ pub struct DialOptions {
     /// The name to authenticate as. Default: the host that is dialed. With an API key: the key's id.
     pub auth_entity: Option<String>,
     /// What to authenticate with, at signaling and at the robot. Default: nothing.
+    ///
+    /// Both have to offer authentication, whichever is dialed: a server without it, such as
+    /// `farlink-signaling`, fails its attempt with `<server> does not authenticate anybody: drop the
+    /// credentials`, rather than go on as if somebody had checked them. After signaling a direct connection
+    /// may still be tried, as [`fallback`](Self#structfield.fallback) says: nobody refused them.
     pub credentials: Option<Credentials>,
     /// The robot, and a signaling server that was named explicitly, speak plaintext. Default false. With
-    /// it, credentials travel in plaintext: they were asked for by name too.
+    /// it, credentials travel in plaintext: they were asked for by name too. Viam's own servers, such as
+    /// `app.viam.com`, are spoken to in TLS all the same, and never downgraded, unless named with `http://`.
     pub insecure: bool,
     /// Go on in plaintext with a server that turns out not to speak TLS, when there are no credentials to
     /// lose. Default false.
     pub allow_insecure_downgrade: bool,
     /// The same even with credentials. Anybody on the way can take them. Default false.
     pub allow_insecure_with_creds_downgrade: bool,
-    /// How often a lost connection is dialed again; 0 is for ever. Default 3. `dial` itself dials once: it
-    /// is for layers that reconnect.
+    /// Nothing in this version reads it: a channel whose connection is lost stays lost, and `dial` dials
+    /// once. Reconnecting comes with sessions; then it says how often a lost connection is dialed again, 0
+    /// being for ever. Default 3.
     pub max_reconnect_attempts: u32,
     /// How long the whole dial may take, fallback included. Default 20 s; more than zero, at most a day.
     pub timeout: Duration,

@@ -202,18 +202,23 @@ fn check_scheme(address: &Address, insecure: bool) -> Result<(), ConfigError> {
     }
 }
 
+/// A server with its security. The cloud speaks TLS, however insecure the robot is: only `http://` before
+/// its name says otherwise.
 fn server(
     host: &HostPort,
     insecure: bool,
     options: &DialOptions,
     tls: &Lazy<'_>,
 ) -> Result<Server, ConfigError> {
+    let cloud = host.is_known_signaling();
+    let insecure = insecure && (!cloud || host.secure == Some(false));
     let port = host.port.unwrap_or(if insecure { 80 } else { 443 });
     let endpoint = Endpoint::Tcp { host: host.host.clone(), port };
     if insecure {
         return Ok(Server::plaintext(endpoint));
     }
     let downgrade = match (options.credentials.is_some(), options.allow_insecure_with_creds_downgrade) {
+        _ if cloud => Downgrade::Never,
         (_, true) => Downgrade::Allowed,
         (false, false) if options.allow_insecure_downgrade => Downgrade::Allowed,
         (true, false) if options.allow_insecure_downgrade => Downgrade::NotWithCredentials,
@@ -239,11 +244,7 @@ fn signaling_server(
             secure => server(&host, options.insecure && secure != Some(true), options, tls),
         },
         None => match robot.known_signaling() {
-            // The cloud speaks TLS, however insecure the robot itself is.
-            Some(cloud) => {
-                let server = server(&cloud, false, options, tls)?;
-                Ok(Server { downgrade: Downgrade::Never, ..server })
-            }
+            Some(cloud) => server(&cloud, false, options, tls),
             None => server(robot, options.insecure, options, tls),
         },
     }

@@ -18,16 +18,16 @@ use tonic::Status;
 use tonic::body::Body;
 
 /// Runs the call, and lets its response's body be read, for this long.
-pub(super) async fn enforce(
+pub(crate) async fn enforce<E: From<Status>>(
     left: Option<Duration>,
-    call: impl Future<Output = Result<Response<Body>, Status>>,
-) -> Result<Response<Body>, Status> {
+    call: impl Future<Output = Result<Response<Body>, E>>,
+) -> Result<Response<Body>, E> {
     // A time too long for the clock is no deadline.
     let Some(deadline) = left.and_then(|left| Instant::now().checked_add(left)) else { return call.await };
     let mut expiry = Box::pin(sleep_until(deadline));
     let response = match select(std::pin::pin!(call), &mut expiry).await {
         Either::Left((response, _)) => response?,
-        Either::Right(_) => return Err(exceeded()),
+        Either::Right(_) => return Err(exceeded().into()),
     };
     Ok(response.map(|body| {
         if body.is_end_stream() { body } else { Body::new(DeadlineBody { body: Some(body), expiry }) }
@@ -49,10 +49,13 @@ impl http_body::Body for DeadlineBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         let Some(body) = &mut self.body else { return Poll::Ready(None) };
-        if let Poll::Ready(frame) = Pin::new(body).poll_frame(cx) {
-            return Poll::Ready(frame);
+        match Pin::new(body).poll_frame(cx) {
+            // By the clock: the timer is not run while a reader finds data every time and never waits.
+            Poll::Ready(Some(Ok(frame))) if frame.is_data() && Instant::now() >= self.expiry.deadline() => {}
+            // What ends the call wins when it is there.
+            Poll::Ready(frame) => return Poll::Ready(frame),
+            Poll::Pending => ready!(self.expiry.as_mut().poll(cx)),
         }
-        ready!(self.expiry.as_mut().poll(cx));
         self.body = None;
         Poll::Ready(Some(Err(exceeded())))
     }
@@ -64,4 +67,60 @@ impl http_body::Body for DeadlineBody {
 
 fn exceeded() -> Status {
     Status::deadline_exceeded("the call's deadline passed before the robot answered")
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderMap;
+    use http_body_util::BodyExt as _;
+    use tokio::time::advance;
+
+    use super::*;
+
+    /// A body that has so many pieces of data and then trailers, all of them ready.
+    struct Ready(usize);
+
+    impl http_body::Body for Ready {
+        type Data = Bytes;
+        type Error = Status;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+            let Some(left) = self.0.checked_sub(1) else {
+                return Poll::Ready(Some(Ok(Frame::trailers(HeaderMap::new()))));
+            };
+            self.0 = left;
+            Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(b"x")))))
+        }
+    }
+
+    async fn read(frames: usize) -> Body {
+        let call = async move { Ok::<_, Status>(Response::new(Body::new(Ready(frames)))) };
+        enforce(Some(Duration::from_secs(1)), call).await.unwrap().into_body()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn data_that_is_always_ready_does_not_outlive_the_deadline() {
+        let mut body = read(usize::MAX).await;
+        // More than a task may poll before it has to yield: nobody runs the timer meanwhile.
+        for _ in 0..1000 {
+            assert!(body.frame().await.unwrap().unwrap().is_data());
+        }
+        advance(Duration::from_millis(999)).await;
+        assert!(body.frame().await.unwrap().unwrap().is_data());
+        advance(Duration::from_millis(1)).await;
+        let status = body.frame().await.unwrap().unwrap_err();
+        assert_eq!(status.code(), tonic::Code::DeadlineExceeded);
+        assert!(body.frame().await.is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn trailers_that_are_ready_win() {
+        let mut body = read(1).await;
+        assert!(body.frame().await.unwrap().unwrap().is_data());
+        advance(Duration::from_secs(2)).await;
+        assert!(body.frame().await.unwrap().unwrap().is_trailers());
+    }
 }

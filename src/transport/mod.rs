@@ -6,7 +6,7 @@
 //! # Invariant
 //! A transport that is lost fails every call in flight at once with UNAVAILABLE, and every later call too.
 
-mod deadline;
+pub(crate) mod deadline;
 pub mod direct;
 mod error;
 mod link;

@@ -34,6 +34,30 @@ fn the_cloud_is_never_spoken_to_in_plaintext() {
 }
 
 #[test]
+fn the_cloud_keeps_tls_when_it_is_named_too() {
+    let loose = |options: DialOptions| options.insecure(true).allow_insecure_with_creds_downgrade(true);
+    for name in ["app.viam.com:443", "APP.VIAM.COM.", "https://app.viam.dev", "app.viaminternal:8089"] {
+        let options = loose(options().signaling_address(name.to_owned()));
+        let plan = plan("10.0.0.7:8080", &options);
+        assert!(plan.direct.security.is_plaintext(), "the robot is what insecure is for");
+        let (answered, _) = named_server(name, &options, "robot").unwrap();
+        for server in [plan.webrtc.unwrap().signaling, answered] {
+            assert!(!server.security.is_plaintext(), "{name}");
+            assert_eq!(server.downgrade, Downgrade::Never, "{name}");
+        }
+    }
+    let direct = plan("app.viam.com", &loose(options())).direct;
+    assert!(!direct.security.is_plaintext() && direct.endpoint.to_string() == "app.viam.com:443");
+
+    // Who writes it out and means it gets it.
+    let named = options().signaling_address("http://app.viam.com:8080".to_owned());
+    assert!(refusal("robot", &named).contains("insecure"));
+    assert!(plan("robot", &named.clone().insecure(true)).webrtc.unwrap().signaling.security.is_plaintext());
+    let (answered, _) = named_server("http://app.viam.com:8080", &named.insecure(true), "robot").unwrap();
+    assert!(answered.security.is_plaintext());
+}
+
+#[test]
 fn the_robot_s_own_address_is_the_direct_one_with_the_usual_ports() {
     let direct = |address: &str, options: &DialOptions| plan(address, options).direct.endpoint.to_string();
     let named = options().signaling_address("127.0.0.1:7000".to_owned()).insecure(true);

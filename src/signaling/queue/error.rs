@@ -17,7 +17,8 @@ pub enum QueueError {
     /// No answerer of the host is there. NOT_FOUND.
     #[error("host appears to be offline; ensure machine is online and try again")]
     Offline,
-    /// The host, or the whole queue, has as many calls in flight as it may have. UNAVAILABLE.
+    /// The host, or the whole queue, has as many calls in flight, or the queue as many bytes in calls, as it
+    /// may have. UNAVAILABLE.
     #[error("too many connection attempts; please wait a bit and try again")]
     TooManyCalls,
     /// The host has as many answerers as it may have. UNAVAILABLE, in the words of the contract.

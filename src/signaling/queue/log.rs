@@ -16,6 +16,8 @@ const MAX_STATUS: usize = 16 * 1024;
 pub(super) trait Item {
     /// Whether nothing may follow.
     fn is_terminal(&self) -> bool;
+    /// What its texts have in bytes.
+    fn len(&self) -> usize;
     /// What it counts in bytes if it is a candidate.
     fn candidate_len(&self) -> Option<usize>;
     /// The status in it, to cut to size.
@@ -23,6 +25,14 @@ pub(super) trait Item {
 }
 
 impl Item for CallerItem {
+    fn len(&self) -> usize {
+        match self {
+            Self::Candidate(candidate) => candidate.encoded_len(),
+            Self::Done => 0,
+            Self::Error(status) => status.encoded_len(),
+        }
+    }
+
     fn is_terminal(&self) -> bool {
         matches!(self, Self::Done | Self::Error(_))
     }
@@ -43,6 +53,15 @@ impl Item for CallerItem {
 }
 
 impl Item for AnswererItem {
+    fn len(&self) -> usize {
+        match self {
+            Self::Answer(sdp) => sdp.len(),
+            Self::Candidate(candidate) => candidate.encoded_len(),
+            Self::Done => 0,
+            Self::Error(status) => status.encoded_len(),
+        }
+    }
+
     fn is_terminal(&self) -> bool {
         matches!(self, Self::Done | Self::Error(_))
     }
@@ -78,12 +97,15 @@ pub(super) enum Pushed {
 pub(super) struct Log<T> {
     items: Vec<T>,
     candidates: usize,
+    /// Of candidates.
     bytes: usize,
+    /// Of all items, as [`Log::cost`] counts them.
+    held: usize,
 }
 
 impl<T> Default for Log<T> {
     fn default() -> Self {
-        Self { items: Vec::new(), candidates: 0, bytes: 0 }
+        Self { items: Vec::new(), candidates: 0, bytes: 0, held: 0 }
     }
 }
 
@@ -103,8 +125,25 @@ impl<T: Item + Clone> Log<T> {
         if let Some(status) = item.status() {
             cut(status);
         }
+        self.held += Self::cost(&item);
         self.items.push(item);
         Pushed::Yes
+    }
+
+    /// What an item takes of memory: its texts and its place, which is more than a short candidate's text.
+    pub(super) fn cost(item: &T) -> usize {
+        item.len() + size_of::<T>()
+    }
+
+    /// What all items take.
+    pub(super) fn held(&self) -> usize {
+        self.held
+    }
+
+    /// Whether the item may come on top, by this room: what ends a log always may, for it is at most 16 KiB
+    /// and frees much.
+    pub(super) fn fits(&self, item: &T, room: usize) -> bool {
+        self.has_ended() || item.is_terminal() || Self::cost(item) <= room
     }
 
     pub(super) fn read(&self, place: usize) -> Option<T> {

@@ -56,7 +56,8 @@ pub trait CallQueue: fmt::Debug + Send + Sync + 'static {
     ///
     /// # Errors
     /// [`QueueError::NoActiveOffer`] when no call of this host has this uuid, or it ended long ago;
-    /// [`QueueError::TooManyCandidates`], which leaves the call as it is; [`QueueError::Closed`].
+    /// [`QueueError::TooManyCandidates`], and [`QueueError::TooManyCalls`] when the queue holds all the bytes
+    /// it may, which leave the call as it is; [`QueueError::Closed`].
     fn update<'a>(
         &'a self,
         host: &'a str,
@@ -125,7 +126,9 @@ pub trait Exchange: fmt::Debug + Send {
     /// Says something to the caller. Ignored once the call has ended or this side was done.
     ///
     /// # Errors
-    /// [`QueueError::TooManyCandidates`], which leaves the call as it is; [`QueueError::Closed`].
+    /// [`QueueError::TooManyCandidates`], which leaves the call as it is; [`QueueError::TooManyCalls`] when
+    /// the queue holds all the bytes it may, which ends it, and the caller is told;
+    /// [`QueueError::Closed`].
     fn send(&self, item: AnswererItem) -> BoxFuture<'_, Result<(), QueueError>>;
 }
 

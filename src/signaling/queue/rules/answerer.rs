@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Instant;
 
-use super::{AnswererState, Log, Over, QueueError, Rules, Signal, Timer};
+use super::{AnswererState, Log, Over, QueueError, Rules, Signal, Timer, failed};
 use crate::signaling::queue::log::Pushed;
 use crate::signaling::queue::{AnswererItem, CallerItem, MAX_HOST, Offer};
 
@@ -107,17 +107,27 @@ impl Rules {
         let Some(uuid) = self.answerers.get(&id).and_then(|answerer| answerer.claim.clone()) else {
             return Ok(());
         };
+        let room = self.room();
         let Some(call) = self.calls.get_mut(&uuid).filter(|call| call.over.is_none()) else { return Ok(()) };
         let (answer, error) =
             (matches!(item, AnswererItem::Answer(_)), matches!(item, AnswererItem::Error(_)));
         if answer && call.answered {
             return Ok(());
         }
+        if !call.from_answerer.fits(&item, room) {
+            // Without it the call may come to nothing. Another answerer would not fare better.
+            let (code, text) = (QueueError::TooManyCalls.code(), QueueError::TooManyCalls.to_string());
+            call.from_answerer.push(AnswererItem::Error(failed(code, &text)), 0, 0);
+            call.count(&mut self.bytes);
+            self.end(now, &uuid, Over::Finished);
+            return Err(QueueError::TooManyCalls);
+        }
         match call.from_answerer.push(item, self.limits.candidates, self.limits.candidate_bytes) {
             Pushed::AfterEnd => return Ok(()),
             Pushed::Full => return Err(QueueError::TooManyCandidates),
             Pushed::Yes => {}
         }
+        call.count(&mut self.bytes);
         call.answered |= answer;
         call.caller.notify_one();
         if error || (call.from_answerer.has_ended() && call.from_caller.has_ended()) {
@@ -193,6 +203,7 @@ impl Rules {
             self.end(now, uuid, Over::Finished);
         } else {
             call.from_answerer = Log::default();
+            call.count(&mut self.bytes);
             let host = call.host.clone();
             if let Some(state) = self.hosts.get_mut(&host) {
                 state.pending.push_front(uuid.clone());

@@ -29,6 +29,7 @@ impl Rules {
         let present = |state: &super::Host| {
             state.present > 0 || state.gone_since.is_some_and(|since| since + grace > now)
         };
+        let room = self.room();
         let Some((host, _)) = self.hosts.get_key_value(offer.host.as_str()) else {
             return Err(QueueError::Offline);
         };
@@ -36,14 +37,15 @@ impl Rules {
         let Some(state) = self.hosts.get_mut(&host).filter(|state| present(state)) else {
             return Err(QueueError::Offline);
         };
-        if state.callers >= self.limits.callers_per_host || self.calls.len() >= self.limits.calls {
+        let full = state.callers >= self.limits.callers_per_host || self.calls.len() >= self.limits.calls;
+        if full || offer.cost() > room {
             return Err(QueueError::TooManyCalls);
         }
         state.callers += 1;
         state.pending.push_back(uuid.clone());
         let deadline = now + offer.lifetime;
         self.timers.insert((deadline, Timer::Deadline(uuid.clone())));
-        let call = CallState {
+        let mut call = CallState {
             host: host.clone(),
             offer: Arc::new(offer),
             deadline,
@@ -55,7 +57,9 @@ impl Rules {
             answered: false,
             delivered: false,
             over: None,
+            counted: 0,
         };
+        call.count(&mut self.bytes);
         self.calls.insert(uuid, call);
         self.match_host(now, &host);
         Ok(())
@@ -72,6 +76,7 @@ impl Rules {
         if self.closed {
             return Err(QueueError::Closed);
         }
+        let room = self.room();
         let Some(call) = self.calls.get_mut(uuid).filter(|call| *call.host == *host) else {
             let ended = self.ended.get(uuid).is_some_and(|ended| **ended == *host);
             return if ended { Ok(()) } else { Err(QueueError::no_active_offer(uuid)) };
@@ -79,12 +84,16 @@ impl Rules {
         if call.over.is_some() {
             return Ok(());
         }
+        if !call.from_caller.fits(&item, room) {
+            return Err(QueueError::TooManyCalls);
+        }
         let error = matches!(item, CallerItem::Error(_));
         match call.from_caller.push(item, self.limits.candidates, self.limits.candidate_bytes) {
             Pushed::AfterEnd => return Ok(()),
             Pushed::Full => return Err(QueueError::TooManyCandidates),
             Pushed::Yes => {}
         }
+        call.count(&mut self.bytes);
         let done = call.from_caller.has_ended() && call.from_answerer.has_ended();
         let claim = call.claim;
         if error {

@@ -40,6 +40,10 @@ pub struct QueueLimits {
     pub answerers_per_host: usize,
     /// Calls in flight, and as many again just ended, over all hosts. 16384.
     pub calls: usize,
+    /// Bytes that the calls in flight hold together, over all hosts: offers, answers and candidates. 256 MiB.
+    /// What would be more is refused as a call too many; an answer or a candidate of the answerer that is
+    /// refused ends its call. Statuses that end a call, of 16 KiB at most, are counted and not refused.
+    pub bytes: usize,
     /// Candidates that each side of a call may send. 128.
     pub candidates: usize,
     /// Bytes that they may have together, per side. 64 KiB.
@@ -55,6 +59,7 @@ impl Default for QueueLimits {
             callers_per_host: 50,
             answerers_per_host: 16,
             calls: 16_384,
+            bytes: 256 * 1024 * 1024,
             candidates: 128,
             candidate_bytes: 64 * 1024,
             grace: Duration::from_secs(3),
@@ -68,6 +73,8 @@ pub(super) struct Rules {
     closed: bool,
     hosts: HashMap<Arc<str>, Host>,
     calls: HashMap<Arc<str>, CallState>,
+    /// What they hold together.
+    bytes: usize,
     answerers: HashMap<u64, AnswererState>,
     last_answerer: u64,
     /// Ended calls and their hosts.
@@ -106,6 +113,8 @@ struct CallState {
     /// The caller has read it.
     delivered: bool,
     over: Option<Over>,
+    /// Its part of [`Rules::bytes`].
+    counted: usize,
 }
 
 #[derive(Debug)]
@@ -134,6 +143,22 @@ enum Timer {
     Forget(Arc<str>),
 }
 
+impl CallState {
+    /// Brings the sum up to date after a change of the logs.
+    fn count(&mut self, sum: &mut usize) {
+        let held = self.offer.cost() + self.from_caller.held() + self.from_answerer.held();
+        *sum = sum.saturating_sub(self.counted).saturating_add(held);
+        self.counted = held;
+    }
+}
+
+impl Offer {
+    /// What it takes of memory.
+    fn cost(&self) -> usize {
+        self.host.len() + self.sdp.len() + size_of::<CallState>()
+    }
+}
+
 impl Rules {
     pub(super) fn new(limits: QueueLimits) -> Self {
         Self { limits, ..Self::default() }
@@ -156,6 +181,11 @@ impl Rules {
                 }
             }
         }
+    }
+
+    /// Bytes that calls may still take.
+    fn room(&self) -> usize {
+        self.limits.bytes.saturating_sub(self.bytes)
     }
 
     /// Ends everything and refuses what comes later.
@@ -227,7 +257,8 @@ impl Rules {
     fn tidy_call(&mut self, uuid: &str) {
         let unused = |call: &CallState| call.over.is_some() && !call.caller_open && call.claim.is_none();
         if self.calls.get(uuid).is_some_and(unused) {
-            self.calls.remove(uuid);
+            let counted = self.calls.remove(uuid).map_or(0, |call| call.counted);
+            self.bytes = self.bytes.saturating_sub(counted);
         }
     }
 

@@ -99,7 +99,7 @@ impl Lab {
     }
 
     fn is_empty(&self) -> bool {
-        self.rules.counts() == [0; 5]
+        self.rules.counts() == [0; 5] && self.rules.bytes == 0
     }
 }
 
@@ -439,4 +439,46 @@ fn hosts_that_are_gone_leave_nothing_behind() {
     }
     lab.pass(16_000);
     assert!(lab.is_empty(), "{:?}", lab.rules.counts());
+}
+
+#[test]
+fn calls_hold_no_more_bytes_together_than_they_may() {
+    let limits = QueueLimits { bytes: 100_000, candidate_bytes: 1 << 20, ..QueueLimits::default() };
+    let mut lab = Lab::with(limits);
+    let (answerer, first) = lab.claimed_call();
+    let big = |bytes: usize| "x".repeat(bytes);
+    let offer = |lab: &mut Lab, uuid: &str, bytes: usize| {
+        lab.rules.offer(lab.now, uuid.into(), Offer::new("h", big(bytes)), Signal::default())
+    };
+
+    // Offers and what callers say are refused, and the calls that are there stay as they are.
+    offer(&mut lab, "second", 60_000).unwrap();
+    assert!(matches!(offer(&mut lab, "third", 60_000), Err(QueueError::TooManyCalls)));
+    let more = CallerItem::Candidate(candidate(&big(60_000)));
+    assert!(matches!(lab.update("h", &first, more), Err(QueueError::TooManyCalls)));
+    lab.update("h", &first, CallerItem::Candidate(candidate("small"))).unwrap();
+    assert!(lab.answerer_reads(&first).contains(&Some(CallerItem::Candidate(candidate("small")))));
+
+    // An answer without room ends its call in words that both sides hear.
+    let answered = lab.rules.send(lab.now, answerer, AnswererItem::Answer(big(60_000)));
+    assert!(matches!(answered, Err(QueueError::TooManyCalls)));
+    let heard = lab.caller_reads(&first);
+    let [Ok(Some(AnswererItem::Error(status))), Ok(None)] = heard.as_slice() else { panic!("{heard:?}") };
+    assert_eq!(status.code, Code::Unavailable as i32);
+    assert_eq!(status.message, QueueError::TooManyCalls.to_string());
+
+    // What ended gives back what it held: answers and candidates too.
+    lab.leave(answerer);
+    lab.abandon(&first);
+    lab.abandon("second");
+    let (answerer, last) = lab.claimed_call();
+    lab.say(answerer, AnswererItem::Answer(big(40_000)));
+    lab.say(answerer, AnswererItem::Candidate(candidate(&big(40_000))));
+    assert!(matches!(offer(&mut lab, "fourth", 40_000), Err(QueueError::TooManyCalls)));
+    lab.leave(answerer);
+    lab.abandon(&last);
+    offer(&mut lab, "fifth", 90_000).unwrap();
+    lab.abandon("fifth");
+    lab.pass(60_000);
+    assert!(lab.is_empty());
 }
