@@ -1,4 +1,7 @@
 //! The data channels that are open: taken over from the answerers, served, and let go.
+//!
+//! How many there may be is the answerers' permits' business: who has no room is told in signaling, not after
+//! the channel is open.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +20,6 @@ pub(super) struct Connections {
     pub(super) service: RobotService,
     pub(super) limits: Limits,
     pub(super) methods: Methods,
-    pub(super) max: usize,
     pub(super) grace: Duration,
     pub(super) stop: CancellationToken,
     pub(super) open: watch::Sender<usize>,
@@ -33,22 +35,23 @@ impl Connections {
                 () = this.stop.cancelled() => break,
                 Some(ended) = serving.join_next() => {
                     if let Err(error) = ended {
-                        tracing::warn!(%error, "a connection's task failed");
+                        tracing::info!(%error, "a connection's task failed");
                     }
                     this.open.send_replace(serving.len());
                 }
                 answered = accepted.recv() => {
                     let Some(answered) = answered else { break };
-                    if serving.len() >= this.max {
-                        tracing::warn!(max = this.max, "no room for another caller: raise max_connections");
-                        answered.peer.connection.close();
-                        continue;
-                    }
                     serving.spawn(serve(Arc::clone(&this), answered));
                     this.open.send_replace(serving.len());
                 }
             }
         }
+        // Nobody takes these over any more: they are told now, not when the others are drained.
+        accepted.close();
+        while let Ok(answered) = accepted.try_recv() {
+            answered.peer.connection.close();
+        }
+        drop(accepted);
         this.stop.cancelled().await;
         while serving.join_next().await.is_some() {}
         this.open.send_replace(0);
@@ -56,7 +59,8 @@ impl Connections {
 }
 
 async fn serve(connections: Arc<Connections>, answered: Answered) {
-    let Answered { peer, uuid, signaling, .. } = answered;
+    // The permit is declared before the connection, so that it outlives it.
+    let Answered { peer, uuid, signaling, permit: _permit, .. } = answered;
     let path = peer.state.borrow().path.clone();
     tracing::info!(call = %uuid, %signaling, path = ?path.as_ref().map(ToString::to_string), "caller connected");
     let mut extensions = Extensions::new();
