@@ -30,7 +30,8 @@ impl OnChannels {
 impl Service<Request<Body>> for OnChannels {
     type Response = Response<Body>;
     type Error = Infallible;
-    type Future = Either<<Routes as Service<Request<Body>>>::Future, Ready<Result<Response<Body>, Infallible>>>;
+    type Future =
+        Either<<Routes as Service<Request<Body>>>::Future, Ready<Result<Response<Body>, Infallible>>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         Service::<Request<Body>>::poll_ready(&mut self.routes, cx)

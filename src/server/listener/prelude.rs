@@ -51,10 +51,13 @@ pub(super) fn incoming(
     cut: CancellationToken,
     max_connections: usize,
 ) -> impl Stream<Item = Result<Connection, Infallible>> {
-    stream::unfold(Accepting::new(listener, tls, cut, MAX_PRELUDES, max_connections), |mut accepting| async move {
-        let connection = accepting.next().await;
-        Some((Ok(connection), accepting))
-    })
+    stream::unfold(
+        Accepting::new(listener, tls, cut, MAX_PRELUDES, max_connections),
+        |mut accepting| async move {
+            let connection = accepting.next().await;
+            Some((Ok(connection), accepting))
+        },
+    )
 }
 
 struct Accepting {
