@@ -6,7 +6,7 @@ mod common;
 use std::sync::Arc;
 
 use common::probe::ProbeRequest;
-use common::{LONG, Lab, Probe, ROBOT, loopback};
+use common::{LONG, Lab, Probe, ROBOT};
 use farlink::peer::Stack;
 use farlink::peer::memory::MemoryStack;
 use farlink::proto::webrtc::signaling_service_client::SignalingServiceClient;
@@ -92,6 +92,7 @@ async fn neither_authentication_nor_signaling_is_served_on_a_data_channel() {
     let request = naming(ROBOT, OptionalWebRtcConfigRequest {});
     let status = client.optional_web_rtc_config(request).await.unwrap_err();
     assert_eq!(status.code(), Code::Unimplemented, "{status}");
-    let status = client.answer(naming(ROBOT, tokio_stream::pending())).await.unwrap_err();
+    let mut answer = client.answer(naming(ROBOT, tokio_stream::pending())).await.unwrap().into_inner();
+    let status = timeout(LONG, answer.message()).await.expect("it waits for callers").unwrap_err();
     assert_eq!(status.code(), Code::Unimplemented, "{status}");
 }

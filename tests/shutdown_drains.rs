@@ -57,7 +57,6 @@ macro_rules! promises {
 promises! {
     calls_in_flight_may_end_within_their_grace
     calls_that_go_on_end_with_a_status
-    busy_streams_end_with_a_status
     new_calls_are_unavailable_at_once
     an_idle_robot_is_gone_at_once
 }
@@ -112,7 +111,10 @@ async fn calls_that_go_on_end_with_a_status(lab: Lab, channel: Channel, name: &s
 }
 
 /// A stream that always has something to send has no pause in which to hear of the end.
-async fn busy_streams_end_with_a_status(lab: Lab, channel: Channel, _: &str) {
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn busy_direct_streams_end_with_a_status() {
+    let lab = lab(Arc::new(MemoryStack::new())).await;
+    let channel = lab.directly().await;
     let endless = ProbeRequest { size: 1000, count: u32::MAX, ..Default::default() };
     let mut replies = Probe::client(channel).spread(endless).await.unwrap().into_inner();
     replies.message().await.unwrap().unwrap();
