@@ -14,7 +14,7 @@ use farlink::signaling::answerer::{
 };
 use farlink::signaling::client;
 use signaling_fakes::{IncomingAnswer, Puppet, PuppetStack, Seen, Signaling, soon};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::time::Instant;
 use tonic::Status;
 
@@ -223,6 +223,32 @@ async fn a_caller_that_nobody_takes_is_told_and_closed() {
     puppet.open();
     puppet.closed().await;
     assert!(stream.word().await.unwrap().starts_with("u error 8 "));
+}
+
+/// A permit belongs to a call from its offer on, then to the connection.
+#[tokio::test(start_paused = true)]
+async fn a_caller_without_room_is_told_before_anything_is_opened() {
+    let permits = Arc::new(Semaphore::new(1));
+    let shared = Arc::clone(&permits);
+    let mut scene = Scene::with(|config| config.permits = Some(shared));
+    let (mut first, puppet) = scene.negotiating().await;
+    let full = "u error 8 the robot has no room for another connection";
+    let mut stream = scene.signaling.answer().await;
+    stream.offer("u");
+    assert_eq!(stream.word().await.as_deref(), Some(full), "while it negotiates");
+    assert_eq!(stream.word().await, None);
+    puppet.open();
+    let answered = soon(scene.accepted.recv()).await.unwrap();
+    assert_eq!(first.word().await.as_deref(), Some("u done"));
+    let mut stream = scene.signaling.answer().await;
+    stream.offer("u");
+    assert_eq!(stream.word().await.as_deref(), Some(full), "while it is connected");
+    assert!(scene.puppets.try_recv().is_err(), "opened for nothing");
+    drop(answered);
+    // A negotiation that fails gives its permit back.
+    let (_stream, puppet) = scene.negotiating().await;
+    puppet.phase(Phase::Failed("no pair worked".into()));
+    let _place = soon(permits.acquire()).await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]

@@ -110,6 +110,29 @@ async fn calls_that_go_on_end_with_a_status(lab: Lab, channel: Channel, name: &s
     timeout(LONG, channel.closed()).await.expect("still open");
 }
 
+/// A stream that always has something to send has no pause in which to hear of the end.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn busy_direct_streams_end_with_a_status() {
+    let lab = lab(Arc::new(MemoryStack::new())).await;
+    let channel = lab.directly().await;
+    let endless = ProbeRequest { size: 1000, count: u32::MAX, ..Default::default() };
+    let mut replies = Probe::client(channel).spread(endless).await.unwrap().into_inner();
+    replies.message().await.unwrap().unwrap();
+    let reading = tokio::spawn(async move {
+        loop {
+            match replies.message().await {
+                Ok(Some(_)) => {}
+                Ok(None) => panic!("the robot ended it"),
+                Err(status) => break status,
+            }
+        }
+    });
+    lab.robot.shutdown().await;
+    let status = timeout(LONG, reading).await.expect("hangs").unwrap();
+    assert_eq!(status.code(), Code::Unavailable, "{status}");
+    assert_eq!(status.message(), "the robot is shutting down", "not the robot's status");
+}
+
 async fn new_calls_are_unavailable_at_once(lab: Lab, channel: Channel, name: &str) {
     let token = format!("before the shutdown over {name}");
     let mut client = Probe::client(channel.clone());

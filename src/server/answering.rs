@@ -106,15 +106,17 @@ impl http_body::Body for Answer {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        if self.body.is_none() {
+            return Poll::Ready(None);
+        }
+        // First, because the body of a busy stream is always ready.
+        if self.over.as_mut().poll(cx).is_ready() {
+            return self.end(&cut());
+        }
         let Some(body) = &mut self.body else { return Poll::Ready(None) };
         match catch_unwind(AssertUnwindSafe(|| Pin::new(body).poll_frame(cx))) {
-            Ok(Poll::Ready(frame)) => return Poll::Ready(frame),
-            Ok(Poll::Pending) => {}
-            Err(_) => return self.end(&panicked()),
-        }
-        match self.over.as_mut().poll(cx) {
-            Poll::Ready(()) => self.end(&cut()),
-            Poll::Pending => Poll::Pending,
+            Ok(frame) => frame,
+            Err(_) => self.end(&panicked()),
         }
     }
 
@@ -133,4 +135,42 @@ fn panicked() -> Status {
 
 fn cut() -> Status {
     Status::unavailable("the robot is shutting down")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use http_body::Body as _;
+
+    use super::*;
+
+    /// A stream whose next message is always there.
+    struct Endless;
+
+    impl http_body::Body for Endless {
+        type Data = Bytes;
+        type Error = Status;
+
+        fn poll_frame(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+            Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(b"more")))))
+        }
+    }
+
+    #[tokio::test]
+    async fn a_busy_stream_is_cut_with_a_status_as_well() {
+        let over = CancellationToken::new();
+        let waits = Box::pin(over.clone().cancelled_owned());
+        let mut answer = Answer { body: Some(Body::new(Endless)), over: waits };
+        let frame = poll_fn(|cx| Pin::new(&mut answer).poll_frame(cx)).await.unwrap().unwrap();
+        assert!(frame.is_data());
+        over.cancel();
+        let frame = poll_fn(|cx| Pin::new(&mut answer).poll_frame(cx)).await.unwrap().unwrap();
+        let trailers = frame.into_trailers().expect("still data");
+        assert_eq!(trailers["grpc-status"], "14");
+        assert!(poll_fn(|cx| Pin::new(&mut answer).poll_frame(cx)).await.is_none());
+    }
 }

@@ -76,6 +76,12 @@ impl ServerBuilder {
 
     /// Listens here for direct callers, and for signaling of its own. Port 0 takes a free one. Needs
     /// [`tls`](Self::tls) or [`insecure`](Self::insecure). By default there is no listener.
+    ///
+    /// # Security
+    /// The listener checks no token: **whoever reaches the port can call every method of the routes**, TLS or
+    /// not. That includes any web page open in a browser on the same network, since pages of every origin are
+    /// let in. Bind to loopback or to a network you trust, or put a layer that checks credentials around the
+    /// routes. Answering for the robot is not possible from there.
     pub fn listen(mut self, addr: SocketAddr) -> Self {
         self.listen = Some(addr);
         self
@@ -135,7 +141,8 @@ impl ServerBuilder {
         self
     }
 
-    /// WebRTC connections at once. Default 64. Who comes then is turned away.
+    /// WebRTC connections at once, those being negotiated included. Default 64. Who calls then is told that
+    /// there is no room (RESOURCE_EXHAUSTED), before anything is opened.
     pub fn max_connections(mut self, max: usize) -> Self {
         self.max_connections = max;
         self

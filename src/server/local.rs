@@ -2,6 +2,10 @@
 //!
 //! Callers who have one address use it word for word as `rpc-host`, port included. So whoever names this
 //! robot in any of its spellings means it; all spellings become one name in the queue.
+//!
+//! # Invariant
+//! Only the robot itself answers here. Who reaches the port may call and nothing else: an answerer gets the
+//! robot's callers.
 
 use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
@@ -13,12 +17,12 @@ use tonic::service::interceptor::InterceptedService;
 use tonic::{Request, Status};
 
 use crate::address::Address;
-use crate::peer::IceServer;
+use crate::peer::{IceServer, Role};
 use crate::signaling::queue::MemoryQueue;
-use crate::signaling::service::SignalingService;
+use crate::signaling::service::{Access, SignalingService};
 use crate::signaling::{self, RPC_HOST, SignalingClient};
 
-/// The name that all spellings become.
+/// The name that all spellings become. Whoever names it from outside is refused, unless the robot is called so.
 pub(super) const SELF: &str = "self";
 
 /// Which names mean this robot.
@@ -56,6 +60,7 @@ impl Names {
 /// Signaling that knows one robot.
 #[derive(Debug)]
 pub(super) struct LocalSignaling {
+    /// Open to answerers: never to be served on a socket.
     service: SignalingService,
     names: Arc<Names>,
 }
@@ -74,13 +79,16 @@ impl LocalSignaling {
         let to_self = move |mut request: Request<()>| -> Result<Request<()>, Status> {
             let mut hosts = request.metadata().get_all(RPC_HOST).iter();
             let named = hosts.next().and_then(|host| host.to_str().ok());
-            let ours = named.is_some_and(|host| names.means_us(host));
-            if ours && hosts.next().is_none() {
+            let ours = named.is_some_and(|host| names.means_us(host)) && hosts.next().is_none();
+            if ours {
                 request.metadata_mut().insert(RPC_HOST, MetadataValue::from_static(SELF));
+            } else if request.metadata().get_all(RPC_HOST).iter().any(|host| host == SELF) {
+                return Err(Status::invalid_argument("host not preconfigured"));
             }
             Ok(request)
         };
-        routes.add_service(InterceptedService::new(self.service.clone().into_server(), to_self))
+        let service = self.service.clone().with_authorize(Arc::new(callers_only));
+        routes.add_service(InterceptedService::new(service.into_server(), to_self))
     }
 
     /// The robot's own way in: no socket, no interceptor.
@@ -91,6 +99,13 @@ impl LocalSignaling {
     /// Ends its streams, which do not end by themselves.
     pub(super) fn close(&self) {
         self.service.close();
+    }
+}
+
+fn callers_only(access: &Access<'_>) -> Result<(), Status> {
+    match access.role {
+        Role::Answerer => Err(Status::permission_denied("only the robot itself answers here")),
+        _ => Ok(()),
     }
 }
 

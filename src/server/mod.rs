@@ -23,6 +23,7 @@ mod call_info;
 mod connections;
 pub mod listener;
 mod local;
+mod on_channels;
 mod running;
 
 pub use self::builder::{ServerBuilder, ServerError};

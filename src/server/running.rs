@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
@@ -18,6 +18,7 @@ use super::call_info::with_direct_info;
 use super::connections::Connections;
 use super::listener::Listener;
 use super::local::{LocalSignaling, Names, SELF};
+use super::on_channels::OnChannels;
 use crate::dial::{ConfigError, SignalingServer};
 use crate::peer::{self, IceServer, Stack};
 use crate::signaling::SignalingClient;
@@ -40,6 +41,8 @@ pub struct Server {
     stop: CancellationToken,
     tasks: Vec<JoinHandle<()>>,
     open: watch::Receiver<usize>,
+    /// Room for data channels, whichever signaling they come through.
+    room: Arc<Semaphore>,
 }
 
 /// How a robot stands with one signaling server.
@@ -118,6 +121,7 @@ impl Server {
             stop: stop.clone(),
             tasks: Vec::new(),
             open: watch::channel(0).1,
+            room: Arc::new(Semaphore::new(builder.max_connections.min(Semaphore::MAX_PERMITS))),
         };
         let routes = routes.prepare();
         let Some(stack) = plan.stack else {
@@ -131,10 +135,9 @@ impl Server {
         server.open = watch_open;
         let (accepted, to_serve) = mpsc::channel(ACCEPT_QUEUE);
         let connections = Connections {
-            service: RobotService::new(routes.clone()),
+            service: RobotService::new(OnChannels::new(routes.clone())),
             limits: builder.limits,
             methods: builder.methods.clone(),
-            max: builder.max_connections,
             grace: builder.grace,
             stop: stop.clone(),
             open,
@@ -161,7 +164,8 @@ impl Server {
         accepted: &mpsc::Sender<Answered>,
     ) -> Result<(), ServerError> {
         let ice_servers = builder.ice_servers.clone().unwrap_or_else(|| signaling.default_ice_servers());
-        let config = answerer_config(builder, &builder.hosts, stack, ice_servers, &address)?;
+        let mut config = answerer_config(builder, &builder.hosts, stack, ice_servers, &address)?;
+        config.permits = Some(Arc::clone(&self.room));
         let connect: Connect = Arc::new(move || {
             let signaling = signaling.clone();
             Box::pin(async move { signaling.connect().await.map_err(Into::into) })
@@ -185,7 +189,8 @@ impl Server {
         let ice_servers = builder.ice_servers.clone().unwrap_or_default();
         let local = Arc::new(LocalSignaling::new(names, ice_servers.clone()));
         let routes = local.beside(routes);
-        let config = answerer_config(builder, &[SELF.to_owned()], stack, ice_servers, "local")?;
+        let mut config = answerer_config(builder, &[SELF.to_owned()], stack, ice_servers, "local")?;
+        config.permits = Some(Arc::clone(&self.room));
         let client = local.client();
         let connect: Connect = Arc::new(move || {
             let client: SignalingClient = client.clone();
@@ -288,7 +293,7 @@ fn serve(listener: Listener, routes: Routes, ending: Ending) -> JoinHandle<()> {
         tokio::select! {
             served = listener.serve(routes, stop.clone().cancelled_owned()) => {
                 if let Err(error) = served {
-                    tracing::warn!(%error, "the listener stopped");
+                    tracing::info!(%error, "the listener stopped");
                 }
             }
             () = end_calls => {}

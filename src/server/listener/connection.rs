@@ -1,7 +1,7 @@
 //! What HTTP runs on: a TCP or TLS connection that can be cut from outside.
 //!
 //! Floor 4. Cut means that reads and writes fail, whatever they wait for; HTTP then drops its streams and
-//! the socket.
+//! the socket. What the prelude has read ahead comes first.
 
 use std::fmt;
 use std::future::Future as _;
@@ -10,8 +10,10 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use bytes::{Buf as _, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::transport::server::Connected;
@@ -33,6 +35,10 @@ pub(super) struct Connection {
     io: Io,
     info: ConnectionInfo,
     cut: Pin<Box<WaitForCancellationFutureOwned>>,
+    /// Read already, and not yet by HTTP.
+    ahead: Bytes,
+    /// Its place among the listener's connections.
+    place: Option<OwnedSemaphorePermit>,
 }
 
 enum Io {
@@ -43,12 +49,26 @@ enum Io {
 impl Connection {
     pub(super) fn plain(tcp: TcpStream, cut: CancellationToken) -> io::Result<Self> {
         let info = info(&tcp, false)?;
-        Ok(Self { io: Io::Plain(tcp), info, cut: Box::pin(cut.cancelled_owned()) })
+        Ok(Self::new(Io::Plain(tcp), info, cut))
     }
 
     pub(super) fn tls(tls: TlsStream<TcpStream>, cut: CancellationToken) -> io::Result<Self> {
         let info = info(tls.get_ref().0, true)?;
-        Ok(Self { io: Io::Tls(Box::new(tls)), info, cut: Box::pin(cut.cancelled_owned()) })
+        Ok(Self::new(Io::Tls(Box::new(tls)), info, cut))
+    }
+
+    fn new(io: Io, info: ConnectionInfo, cut: CancellationToken) -> Self {
+        Self { io, info, cut: Box::pin(cut.cancelled_owned()), ahead: Bytes::new(), place: None }
+    }
+
+    /// What was read from it is to be read again. Once, before anybody else reads.
+    pub(super) fn unread(&mut self, ahead: Bytes) {
+        self.ahead = ahead;
+    }
+
+    /// Keeps the place until the connection is dropped.
+    pub(super) fn keep(&mut self, place: OwnedSemaphorePermit) {
+        self.place = Some(place);
     }
 
     /// Fails once the connection is cut; else wakes the task when it is.
@@ -95,6 +115,12 @@ impl AsyncRead for Connection {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         self.check(cx)?;
+        if !self.ahead.is_empty() {
+            let now = self.ahead.len().min(buf.remaining());
+            buf.put_slice(&self.ahead[..now]);
+            self.ahead.advance(now);
+            return Poll::Ready(Ok(()));
+        }
         delegate!(self, poll_read, cx, buf)
     }
 }

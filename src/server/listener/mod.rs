@@ -5,7 +5,7 @@
 //! [`TlsIdentity`] is who we are.
 //!
 //! ```text
-//!  accept ─▶ prelude (TLS handshake, or a look at the first byte) ─▶ Connection ─▶ tonic: CORS ▷ gRPC-web ▷ routes
+//!  accept ─▶ prelude (TLS handshake, or a look at the first bytes) ─▶ Connection ─▶ tonic: CORS ▷ gRPC-web ▷ routes
 //! ```
 //!
 //! # Invariant
@@ -36,6 +36,9 @@ pub use self::tls::{TlsIdentity, TlsIdentityError};
 /// How long calls may go on after shutdown began, unless [`Listener::with_grace`] says otherwise: 5 s.
 pub const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
 
+/// Connections at once, unless [`Listener::with_max_connections`] says otherwise: 4096.
+pub const MAX_CONNECTIONS: usize = 4096;
+
 /// How often a silent HTTP/2 peer is pinged, and how long it has to answer. Peers that are gone without a
 /// word are noticed after the sum: 40 s.
 const KEEPALIVE: Duration = Duration::from_secs(20);
@@ -52,6 +55,7 @@ pub struct Listener {
     local_addr: SocketAddr,
     tls: Option<TlsIdentity>,
     grace: Duration,
+    max_connections: usize,
 }
 
 impl Listener {
@@ -65,13 +69,21 @@ impl Listener {
     pub async fn bind(addr: impl ToSocketAddrs, tls: Option<TlsIdentity>) -> io::Result<Self> {
         let tcp = TcpListener::bind(addr).await?;
         let local_addr = tcp.local_addr()?;
-        Ok(Self { tcp, local_addr, tls, grace: SHUTDOWN_GRACE })
+        Ok(Self { tcp, local_addr, tls, grace: SHUTDOWN_GRACE, max_connections: MAX_CONNECTIONS })
     }
 
     /// How long calls may go on after shutdown began. [`SHUTDOWN_GRACE`] by default.
     #[must_use]
     pub fn with_grace(mut self, grace: Duration) -> Self {
         self.grace = grace;
+        self
+    }
+
+    /// How many connections may be open at once; who comes then is closed, so that those that are there keep
+    /// theirs. [`MAX_CONNECTIONS`] by default.
+    #[must_use]
+    pub fn with_max_connections(mut self, max: usize) -> Self {
+        self.max_connections = max;
         self
     }
 
@@ -94,10 +106,10 @@ impl Listener {
     /// # Errors
     /// [`ServeError`]; a fault of a single connection is none.
     pub async fn serve(self, routes: Routes, shutdown: impl Future<Output = ()>) -> Result<(), ServeError> {
-        let Self { tcp, tls, grace, .. } = self;
+        let Self { tcp, tls, grace, max_connections, .. } = self;
         let (cut, stopping) = (CancellationToken::new(), CancellationToken::new());
         let _cut_when_dropped = cut.clone().drop_guard();
-        let incoming = prelude::incoming(tcp, tls, cut.clone());
+        let incoming = prelude::incoming(tcp, tls, cut.clone(), max_connections);
         let server = Server::builder()
             .accept_http1(true)
             .http2_keepalive_interval(Some(KEEPALIVE))
@@ -142,8 +154,10 @@ pub struct ServeError(#[source] tonic::transport::Error);
 /// Lets pages of every origin call, with credentials.
 ///
 /// Browsers refuse a `*` for requests with `credentials: include`, which is what Viam's SDK sends; so the
-/// origin and the headers asked for are echoed. No cookie is ever read here, authority is a bearer token
-/// in a header, so a foreign page gains nothing.
+/// origin and the headers asked for are echoed. No cookie is ever read here. Where a token is checked, a
+/// foreign page gains nothing, because it has none to put into the header. Where none is checked, as on a
+/// robot's listener, any page that is open on a machine which reaches the port can call whatever is served:
+/// `ServerBuilder::listen` says so.
 fn cors() -> CorsLayer {
     let exposed = ["grpc-status", "grpc-message", "grpc-encoding", "grpc-status-details-bin"];
     CorsLayer::new()

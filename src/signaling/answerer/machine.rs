@@ -43,6 +43,8 @@ pub(super) enum Input {
     StreamEnded,
     /// The stream broke, or the server ended it with an error.
     StreamFailed(Status),
+    /// There is no room for what [`Output::Open`] asks for.
+    NoRoom,
     /// [`Output::Open`] is done.
     PeerOpened(Result<(), PeerError>),
     /// [`Output::Accept`] is done.
@@ -272,6 +274,10 @@ impl Call {
 
     fn step(&mut self, input: Input, now: Instant, out: &mut Vec<Output>) -> Result<(), Stopped> {
         match input {
+            Input::NoRoom => {
+                let why = "the robot has no room for another connection";
+                return Err(Stopped::failed(Code::ResourceExhausted, why));
+            }
             Input::PeerOpened(opened) => {
                 opened.map_err(|error| Stopped::peer(&error))?;
                 out.extend(self.offer.take().map(Output::Accept));

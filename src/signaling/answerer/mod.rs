@@ -20,7 +20,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tonic::metadata::{Ascii, MetadataValue};
@@ -51,6 +51,10 @@ pub struct AnswererConfig {
     /// How many streams to have at all, idle ones included, and so how many calls can be negotiated at
     /// once. Default 16; at least 1. Servers may allow fewer: the cloud's allows 4 per host.
     pub max_negotiations: usize,
+    /// Room for connections, one permit each; answerers may share it. An offer takes a permit before anything
+    /// is opened for it, and [`Answered::permit`] hands it on; without one the caller is told at once, with
+    /// RESOURCE_EXHAUSTED. Default `None`: as many as come.
+    pub permits: Option<Arc<Semaphore>>,
     /// A name for the signaling server, for logs and for [`Answered::signaling`]. Default empty.
     pub label: String,
 }
@@ -80,6 +84,7 @@ impl AnswererConfig {
             relay_only: false,
             spare_streams: 2,
             max_negotiations: 16,
+            permits: None,
             label: String::new(),
         })
     }
@@ -114,6 +119,8 @@ pub struct Answered {
     pub host_names: Vec<String>,
     /// The [`label`](AnswererConfig::label) of the signaling server that it came through.
     pub signaling: String,
+    /// Its place among [`AnswererConfig::permits`], if there are any: keep it as long as the connection.
+    pub permit: Option<OwnedSemaphorePermit>,
 }
 
 /// How an answerer stands with its signaling server.

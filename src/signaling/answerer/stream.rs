@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use futures_util::future::BoxFuture;
 use futures_util::stream::{BoxStream, FuturesUnordered, StreamExt as _, TryStreamExt as _};
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tokio_util::sync::CancellationToken;
@@ -122,6 +122,8 @@ struct Stream<'a> {
     writer: Option<mpsc::UnboundedSender<AnswerResponse>>,
     requests: Option<BoxStream<'static, Result<AnswerRequest, Status>>>,
     peer: Held,
+    /// The peer's place among all connections, from the offer on.
+    permit: Option<OwnedSemaphorePermit>,
     /// What the stack is doing for us.
     work: FuturesUnordered<BoxFuture<'static, Work>>,
 }
@@ -200,6 +202,7 @@ impl<'a> Stream<'a> {
             writer: Some(writer),
             requests: Some(futures_util::stream::once(opening).try_flatten().boxed()),
             peer: Held::default(),
+            permit: None,
             work: FuturesUnordered::new(),
         }
     }
@@ -262,7 +265,7 @@ impl<'a> Stream<'a> {
                 self.uuid = uuid;
                 self.place.tell(pool::Input::Claimed(self.place.id));
             }
-            Output::Open(servers) => self.open_peer(servers),
+            Output::Open(servers) => return self.open_peer(servers),
             Output::Send(response) => {
                 if let Some(writer) = &self.writer {
                     // The stream may have ended; then there is nobody to read it.
@@ -274,6 +277,7 @@ impl<'a> Stream<'a> {
                 tracing::debug!(uuid = self.uuid, ?ending, "answer stream is over");
                 self.peer.close();
                 self.work.clear();
+                self.permit = None;
                 self.writer = None;
                 self.place.give_back(ending);
             }
@@ -282,13 +286,18 @@ impl<'a> Stream<'a> {
         None
     }
 
-    fn open_peer(&self, servers: Vec<IceServer>) {
+    fn open_peer(&mut self, servers: Vec<IceServer>) -> Option<Input> {
         let config = &self.context.config;
+        if let Some(permits) = &config.permits {
+            let Ok(permit) = Arc::clone(permits).try_acquire_owned() else { return Some(Input::NoRoom) };
+            self.permit = Some(permit);
+        }
         let mut peer = PeerConfig::new(Role::Answerer);
         peer.ice_servers = config.ice_servers.iter().cloned().chain(servers).collect();
         peer.relay_only = config.relay_only;
         let opening = config.stack.open(peer);
         self.work.push(Box::pin(async move { Work::Opened(opening.await) }));
+        None
     }
 
     fn use_peer(&self, output: Output) {
@@ -319,6 +328,7 @@ impl<'a> Stream<'a> {
             uuid: self.uuid.clone(),
             host_names: self.context.config.hosts().map(str::to_owned).collect(),
             signaling: self.context.config.label.clone(),
+            permit: self.permit.take(),
         };
         self.context.accepted.try_send(answered).map_err(|refused| match refused {
             mpsc::error::TrySendError::Full(answered) => {
