@@ -53,7 +53,7 @@ impl Setup {
 
 /// What the other side says about itself.
 // The memory stack needs only the names in it.
-#[cfg_attr(not(feature = "webrtc"), expect(dead_code))]
+#[cfg_attr(not(feature = "webrtc"), allow(dead_code))]
 #[derive(Debug, Clone)]
 pub(crate) struct Remote {
     pub(crate) ufrag: String,
@@ -71,7 +71,7 @@ pub(crate) struct Remote {
 
 impl Remote {
     /// The media section of the data channels: its id and its index.
-    #[cfg_attr(not(feature = "webrtc"), expect(dead_code))]
+    #[cfg_attr(not(feature = "webrtc"), allow(dead_code))]
     pub(crate) fn data_section(&self) -> (String, u32) {
         let mid = self.sections.get(self.data).and_then(|section| section.mid.clone());
         (mid.unwrap_or_default(), u32::try_from(self.data).unwrap_or(0))

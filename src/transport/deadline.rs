@@ -2,7 +2,8 @@
 //!
 //! Servers are told the deadline too, but a robot that is gone cannot keep it. When it passes, the call is
 //! dropped (which tells the robot, where the wire can) and fails with DEADLINE_EXCEEDED, never with
-//! CANCELLED: that is for callers who changed their mind.
+//! CANCELLED: that is for callers who changed their mind. Servers that say CANCELLED when the deadline has
+//! passed (tonic's and goutils' do) mean the same, and are quoted as such.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -11,11 +12,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::{Either, select};
-use http::Response;
+use http::{HeaderMap, Response};
 use http_body::{Body as _, Frame};
 use tokio::time::{Instant, Sleep, sleep_until};
-use tonic::Status;
 use tonic::body::Body;
+use tonic::{Code, Status};
+
+use crate::wire::status;
 
 /// Runs the call, and lets its response's body be read, for this long.
 pub(crate) async fn enforce<E: From<Status>>(
@@ -29,6 +32,9 @@ pub(crate) async fn enforce<E: From<Status>>(
         Either::Left((response, _)) => response?,
         Either::Right(_) => return Err(exceeded().into()),
     };
+    if Instant::now() >= deadline && is_cancelled(response.headers()) {
+        return Err(exceeded().into());
+    }
     Ok(response.map(|body| {
         if body.is_end_stream() { body } else { Body::new(DeadlineBody { body: Some(body), expiry }) }
     }))
@@ -52,6 +58,9 @@ impl http_body::Body for DeadlineBody {
         match Pin::new(body).poll_frame(cx) {
             // By the clock: the timer is not run while a reader finds data every time and never waits.
             Poll::Ready(Some(Ok(frame))) if frame.is_data() && Instant::now() >= self.expiry.deadline() => {}
+            Poll::Ready(Some(Ok(frame)))
+                if frame.trailers_ref().is_some_and(is_cancelled)
+                    && Instant::now() >= self.expiry.deadline() => {}
             // What ends the call wins when it is there.
             Poll::Ready(frame) => return Poll::Ready(frame),
             Poll::Pending => ready!(self.expiry.as_mut().poll(cx)),
@@ -65,13 +74,16 @@ impl http_body::Body for DeadlineBody {
     }
 }
 
+fn is_cancelled(trailers: &HeaderMap) -> bool {
+    status::from_headers(trailers).is_some_and(|status| status.code() == Code::Cancelled)
+}
+
 fn exceeded() -> Status {
     Status::deadline_exceeded("the call's deadline passed before the robot answered")
 }
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderMap;
     use http_body_util::BodyExt as _;
     use tokio::time::advance;
 
@@ -114,6 +126,22 @@ mod tests {
         let status = body.frame().await.unwrap().unwrap_err();
         assert_eq!(status.code(), tonic::Code::DeadlineExceeded);
         assert!(body.frame().await.is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_cancels_at_the_deadline_means_the_deadline() {
+        let cancelled_after = |time| async move {
+            let call = async move {
+                tokio::time::sleep(time).await;
+                Ok::<_, Status>(Status::cancelled("Timeout expired").into_http::<Body>())
+            };
+            enforce(Some(Duration::from_secs(1)), call).await
+        };
+        // Both timers are due at once, and the call's is looked at first.
+        let late = cancelled_after(Duration::from_secs(1)).await.unwrap_err();
+        assert_eq!(late.code(), Code::DeadlineExceeded);
+        let early = cancelled_after(Duration::from_millis(999)).await.unwrap();
+        assert!(is_cancelled(early.headers()));
     }
 
     #[tokio::test(start_paused = true)]
