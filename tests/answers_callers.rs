@@ -98,9 +98,9 @@ async fn a_call_is_answered_and_handed_over() {
     puppet.candidate("2");
     assert_eq!(stream.word().await.as_deref(), Some("u candidate:2"));
     puppet.end_candidates();
-    assert_eq!(stream.word().await.as_deref(), Some("u done"), "browsers wait for it");
     puppet.phase(Phase::Connected);
     puppet.open();
+    assert_eq!(stream.word().await.as_deref(), Some("u done"), "browsers wait for it");
     let answered = soon(scene.accepted.recv()).await.expect("handed over");
     assert_eq!((answered.uuid.as_str(), answered.signaling.as_str()), ("u", "cloud"));
     assert_eq!(answered.host_names, ["robot", "robot.local:8080"]);

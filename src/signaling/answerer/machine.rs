@@ -31,6 +31,9 @@ const USUAL: Duration = Duration::from_secs(10);
 /// How long the answer waits for its first candidate. Callers that read nothing after the answer then have
 /// one; host candidates are there within a millisecond, so the wait costs nothing.
 const FIRST_CANDIDATE: Duration = Duration::from_millis(20);
+
+/// How long the handshake on a path that works may take after the caller has hung up on signaling.
+const LAST_STEPS: Duration = Duration::from_secs(2);
 /// The longest that a caller without trickle is kept waiting for candidates.
 const GATHERING: Duration = Duration::from_secs(3);
 
@@ -123,7 +126,8 @@ struct Call {
     local: Vec<Candidate>,
     local_seen: usize,
     gathered: bool,
-    done: bool,
+    /// A path works; the handshake on it may still be going on.
+    connected: bool,
 }
 
 impl Machine {
@@ -221,7 +225,7 @@ impl Machine {
             (Some(call), _) if call.uuid != request.uuid => {
                 Err(Stopped::failed(Code::InvalidArgument, "uuid mismatch"))
             }
-            (Some(call), stage) => call.request(stage, out),
+            (Some(call), stage) => call.request(stage, now, out),
         }
     }
 }
@@ -241,12 +245,17 @@ impl Call {
             local: Vec::new(),
             local_seen: 0,
             gathered: false,
-            done: false,
+            connected: false,
         }
     }
 
     /// A stage of the caller's, `init` and heartbeats apart.
-    fn request(&mut self, stage: answer_request::Stage, out: &mut Vec<Output>) -> Result<(), Stopped> {
+    fn request(
+        &mut self,
+        stage: answer_request::Stage,
+        now: Instant,
+        out: &mut Vec<Output>,
+    ) -> Result<(), Stopped> {
         match stage {
             answer_request::Stage::Update(update) => {
                 self.remote_seen = self.remote_seen.saturating_add(1);
@@ -260,6 +269,11 @@ impl Call {
                     }
                     _ => tracing::debug!(seen = self.remote_seen, "candidate of the caller ignored"),
                 }
+                Ok(())
+            }
+            // A caller whose channel is open may hang up on signaling before this side has seen it open.
+            answer_request::Stage::Error(_) if self.connected => {
+                self.deadline = self.deadline.min(now + LAST_STEPS);
                 Ok(())
             }
             // At once, where goutils lets the caller's abort hold the slot until the deadline.
@@ -297,7 +311,6 @@ impl Call {
                 for candidate in std::mem::take(&mut self.local) {
                     self.send_candidate(candidate, out);
                 }
-                self.done_if(self.gathered || !self.trickle, out);
             }
             Input::Candidate(candidate) => {
                 self.local_seen = self.local_seen.saturating_add(1);
@@ -309,15 +322,19 @@ impl Call {
             Input::GatheringEnded => {
                 self.gathered = true;
                 self.describe(now, out);
-                self.done_if(self.sent, out);
             }
-            Input::Phase(phase) => phase_error(phase).map_or(Ok(()), Err)?,
+            Input::Phase(phase) => {
+                self.connected |= phase == Phase::Connected;
+                phase_error(phase).map_or(Ok(()), Err)?;
+            }
             Input::ChannelOpen => out.push(Output::Deliver),
             Input::ChannelClosed => {
                 return Err(Stopped::failed(Code::Unavailable, "the data channel closed before it opened"));
             }
             Input::Delivered(Ok(())) => {
-                self.done_if(self.sent, out);
+                // Not before: `done` ends the call in signaling, and with it the only way to learn that the caller
+                // has gone. Browsers, who wait for that end, have it as soon as the channel is open.
+                self.send(answer_response::Stage::Done(AnswerResponseDoneStage {}), out);
                 return Err(Stopped::quietly(Ending::Answered));
             }
             Input::Delivered(Err(why)) => return Err(Stopped::failed(Code::ResourceExhausted, why)),
@@ -345,14 +362,6 @@ impl Call {
     fn send_candidate(&self, candidate: Candidate, out: &mut Vec<Output>) {
         let update = AnswerResponseUpdateStage { candidate: Some(candidate.into()) };
         self.send(answer_response::Stage::Update(update), out);
-    }
-
-    /// Says `done` once. Early, at the end of gathering, because browsers take a call for answered only
-    /// when its stream ends, and that is what `done` makes the server do.
-    fn done_if(&mut self, now: bool, out: &mut Vec<Output>) {
-        if now && !std::mem::replace(&mut self.done, true) {
-            self.send(answer_response::Stage::Done(AnswerResponseDoneStage {}), out);
-        }
     }
 
     fn send(&self, stage: answer_response::Stage, out: &mut Vec<Output>) {

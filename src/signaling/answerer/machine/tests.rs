@@ -92,14 +92,17 @@ fn an_offer_is_claimed_opened_accepted_and_answered() {
     assert_eq!(words(&machine.step(Input::Candidate(candidate(0)), now)), ["describe"]);
     assert_eq!(words(&machine.step(Input::Described(answer()), now)), ["u init", "u candidate:0"]);
     assert_eq!(words(&machine.step(Input::Candidate(candidate(1)), now)), ["u candidate:1"]);
-    assert_eq!(words(&machine.step(Input::GatheringEnded, now)), ["u done"]);
+    assert!(machine.step(Input::GatheringEnded, now).is_empty());
     assert_eq!(words(&machine.step(Input::ChannelOpen, now)), ["Deliver"]);
-    assert_eq!(words(&machine.step(Input::Delivered(Ok(())), now)), ["Answered"]);
+    assert_eq!(words(&machine.step(Input::Delivered(Ok(())), now)), ["u done", "Answered"]);
     assert!(machine.step(Input::Tick, now + 99 * SECOND).is_empty());
 }
 
 #[test]
-fn done_is_sent_when_the_channel_opens_before_gathering_ends() {
+fn done_waits_for_the_outcome_so_that_an_abort_can_be_heard() {
+    let (mut machine, now) = sent();
+    assert!(machine.step(Input::GatheringEnded, now).is_empty());
+    assert_eq!(words(&machine.step(caller_error(), now)), ["u error 1", "Failed"]);
     let (mut machine, now) = sent();
     machine.step(Input::ChannelOpen, now);
     assert_eq!(words(&machine.step(Input::Delivered(Ok(())), now)), ["u done", "Answered"]);
@@ -124,7 +127,7 @@ fn without_trickle_the_answer_waits_for_gathering_and_is_the_only_stage() {
     assert!(machine.step(Input::Candidate(candidate(0)), now).is_empty());
     assert_eq!(machine.wake_at(), Some(now + GATHERING), "bounded");
     assert_eq!(words(&machine.step(Input::GatheringEnded, now)), ["describe"]);
-    assert_eq!(words(&machine.step(Input::Described(Description::answer("v=0")), now)), ["u init", "u done"]);
+    assert_eq!(words(&machine.step(Input::Described(Description::answer("v=0")), now)), ["u init"]);
 }
 
 #[test]
@@ -158,6 +161,20 @@ fn the_callers_error_ends_the_negotiation_at_once() {
     for (mut machine, now) in [made(), sent()] {
         assert_eq!(words(&machine.step(caller_error(), now)), ["u error 1", "Failed"]);
     }
+}
+
+#[test]
+fn a_caller_that_hangs_up_on_a_working_path_has_a_moment_to_open_the_channel() {
+    let (mut machine, now) = sent();
+    machine.step(Input::Phase(Phase::Connected), now);
+    assert!(machine.step(caller_error(), now).is_empty());
+    assert_eq!(machine.wake_at(), Some(now + LAST_STEPS));
+    assert_eq!(words(&machine.step(Input::Tick, now + LAST_STEPS)), ["u error 4", "Failed"]);
+    let (mut machine, now) = sent();
+    machine.step(Input::Phase(Phase::Connected), now);
+    machine.step(caller_error(), now);
+    machine.step(Input::ChannelOpen, now);
+    assert_eq!(words(&machine.step(Input::Delivered(Ok(())), now)), ["u done", "Answered"]);
 }
 
 #[test]
