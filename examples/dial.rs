@@ -58,21 +58,21 @@ async fn run(args: Args) -> Result<(), Box<dyn std::error::Error>> {
         .trickle(!args.no_trickle)
         .force_relay(args.force_relay);
     let channel = farlink::dial(&args.address, options).await.inspect_err(|error: &DialError| {
-        error.report().filter(|_| json).iter().for_each(|report| println!("{}", show(report)));
+        error.report().filter(|_| json).iter().for_each(|report| common::say!("{}", show(report)));
     })?;
     let mut times = Vec::new();
     let mut echo = EchoServiceClient::new(channel.clone()).max_decoding_message_size(MAX_MESSAGE);
-    println!("PATH {}", channel.transport());
+    common::say!("PATH {}", channel.transport());
     for call in 0..args.calls.max(1) {
         let began = Instant::now();
         let request = EchoRequest { message: args.message.clone() };
         let reply = echo.echo(request).await.map_err(common::describe)?;
         times.push(began.elapsed());
         if call == 0 {
-            println!("{}", channel.report().as_ref().map(show).unwrap_or_default());
-            println!("{}", reply.into_inner().message);
+            common::say!("{}", channel.report().as_ref().map(show).unwrap_or_default());
+            common::say!("{}", reply.into_inner().message);
         }
     }
-    (args.calls > 1).then(|| println!("{}", common::percentiles(&mut times)));
+    (args.calls > 1).then(|| common::say!("{}", common::percentiles(&mut times)));
     Ok(())
 }

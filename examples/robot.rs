@@ -49,7 +49,7 @@ async fn run(args: Args) -> Result<(), Box<dyn Error>> {
     }
     let robot = robot.start(common::routes()).await?;
     if let Some(addr) = robot.local_addr() {
-        println!("LISTENING {addr}");
+        common::say!("LISTENING {addr}");
     }
     for status in robot.signaling() {
         tokio::spawn(common::announce(args.host.join(","), status.clone()));

@@ -35,20 +35,20 @@ async fn main() -> ExitCode {
 async fn run(args: Args) -> Result<(), Box<dyn Error>> {
     let options = DialOptions::new().signaling_address(args.signaling).insecure(args.insecure);
     let channel = farlink::dial(&args.address, options).await?;
-    println!("PATH {}", channel.transport());
-    println!("{}", channel.report().map(|report| report.to_string()).unwrap_or_default());
+    common::say!("PATH {}", channel.transport());
+    common::say!("{}", channel.report().map(|report| report.to_string()).unwrap_or_default());
     let mut events = channel.events();
     let mut ticks = tokio::time::interval(Duration::from_secs(args.every.max(1)));
     loop {
         tokio::select! {
             event = events.next() => match event {
-                Some(event) => println!("EVENT {event}"),
+                Some(event) => common::say!("EVENT {event}"),
                 None => return Ok(()),
             },
             _ = ticks.tick(), if args.every > 0 => {
                 let stats = channel.stats().await;
                 let rtt = stats.rtt.map_or_else(|| "unknown".to_owned(), |rtt| format!("{} us", rtt.as_micros()));
-                println!("STATS rtt {rtt}, sent {} B, received {} B, open calls {}, relayed {}",
+                common::say!("STATS rtt {rtt}, sent {} B, received {} B, open calls {}, relayed {}",
                     stats.bytes_sent, stats.bytes_received, stats.open_streams, stats.is_relayed());
             }
             _ = tokio::signal::ctrl_c() => return Ok(()),

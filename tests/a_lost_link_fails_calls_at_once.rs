@@ -275,6 +275,46 @@ async fn a_full_connection_lets_heartbeats_pass_and_deadlines_count_while_waitin
 }
 
 #[tokio::test]
+async fn closing_a_direct_channel_fails_its_calls_at_once() {
+    let scene = Scene::new().await;
+    let channel = scene.lab.directly().await;
+    let calls = in_flight(&channel, "direct close").await;
+    let closed = Instant::now();
+    channel.close();
+    for call in calls {
+        let (answer, at) = timeout(common::LONG, call).await.unwrap().unwrap();
+        assert_eq!(answer.unwrap_err().code(), Code::Unavailable);
+        assert!(at - closed < AT_ONCE, "after {:?}", at - closed);
+    }
+    assert_eq!(channel.closed().await, CloseReason::Local);
+}
+
+#[tokio::test]
+async fn the_last_clone_of_a_direct_channel_closes_it_from_this_side() {
+    let scene = Scene::new().await;
+    let channel = scene.lab.directly().await;
+    Probe::client(channel.clone()).unary(ProbeRequest::default()).await.unwrap();
+    let closed = channel.closed();
+    drop(channel);
+    assert_eq!(timeout(common::LONG, closed).await.unwrap(), CloseReason::Local);
+}
+
+#[tokio::test]
+async fn metadata_that_no_server_takes_fails_its_call_alone_on_either_transport() {
+    let scene = Scene::new().await;
+    for channel in [scene.channel.clone(), scene.lab.directly().await] {
+        let mut client = Probe::client(channel);
+        for size in [70_000, 200_000, 1_000_000] {
+            let mut request = tonic::Request::new(ProbeRequest::default());
+            request.metadata_mut().insert("x-large", "x".repeat(size).parse().unwrap());
+            let status = client.unary(request).await.unwrap_err();
+            assert_eq!(status.code(), Code::ResourceExhausted, "{status:?}");
+        }
+        client.unary(ProbeRequest::default()).await.unwrap();
+    }
+}
+
+#[tokio::test]
 async fn a_silent_link_recovers_and_nothing_is_lost() {
     let scene = Scene::new().await;
     let mut events = scene.channel.events();

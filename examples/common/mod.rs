@@ -14,6 +14,17 @@ use futures_core::Stream;
 use tonic::service::Routes;
 use tonic::{Request, Response, Status, Streaming};
 
+/// Prints a line; a reader that has gone is no reason to end.
+#[allow(unused_macros, reason = "not every example prints this way")]
+macro_rules! say {
+    ($($what:tt)*) => {{
+        use std::io::Write as _;
+        let _ = writeln!(std::io::stdout(), $($what)*);
+    }};
+}
+#[allow(unused_imports, reason = "not every example prints this way")]
+pub(crate) use say;
+
 type Replies<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 /// Says everything back.
@@ -113,7 +124,7 @@ pub(crate) async fn announce(name: String, mut status: SignalingStatus) {
         let state = status.state.borrow_and_update().clone();
         match state {
             AnswererState::Online => {
-                println!("ANSWERING {name} via {}", status.server);
+                say!("ANSWERING {name} via {}", status.server);
                 told = false;
             }
             AnswererState::Connecting { last_error: Some(why), .. } if !told => {

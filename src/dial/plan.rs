@@ -83,6 +83,9 @@ impl Plan {
         if options.timeout.is_zero() || options.timeout > DAY {
             return Err(ConfigError::Timeout(options.timeout));
         }
+        if options.limits.max_streams == 0 || options.limits.max_message == 0 {
+            return Err(ConfigError::Conflict("limits of zero let no call through: expected at least 1"));
+        }
         check_scheme(&address, options.insecure)?;
 
         let tls = Lazy::new(options);

@@ -1,14 +1,22 @@
 //! The way over signaling: a peer connection to the robot, wherever it is.
 
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+use tonic::Code;
+
 use super::attempt::{Attempt, Share};
 use super::connect::{Reached, reach};
 use super::error::Cause;
 use super::plan::{Plan, WebRtcPlan};
 use super::report::Stage;
 use crate::peer::{IceServer, PeerConfig, Role};
-use crate::signaling;
-use crate::signaling::caller::{self, CallConfig, CallError, CallProgress, CallStage};
+use crate::signaling::caller::{self, CallConfig, CallError, CallErrorKind, CallProgress, CallStage};
+use crate::signaling::{self, SignalingClient};
 use crate::transport::webrtc::WebRtcTransport;
+
+/// How long to wait, more or less, before calling again where too many call; doubles up to a second.
+const CROWDED: Duration = Duration::from_millis(100);
 
 /// Runs the attempt. What it opened is closed when it fails or is dropped.
 pub(super) async fn attempt(
@@ -31,8 +39,28 @@ pub(super) async fn attempt(
         // Without a relay there is no candidate, and the call could but wait for its deadline.
         return Err(Cause::NoRelay);
     }
-    let peer = attempt.stage(Stage::Offer, Share::All, webrtc.stack.open(peer_config)).await?;
+    let mut pause = CROWDED;
+    loop {
+        let called = call(attempt, plan, webrtc, client.clone(), peer_config.clone()).await;
+        // The robot has as many callers as signaling lets wait: a little later there is room.
+        if !called.as_ref().is_err_and(is_crowded) || Instant::now() + 2 * pause >= until {
+            return called;
+        }
+        sleep(pause.mul_f64(0.5 + fastrand::f64())).await;
+        pause = (2 * pause).min(Duration::from_secs(1));
+    }
+}
 
+/// One offer, up to an open data channel.
+async fn call(
+    attempt: &mut Attempt,
+    plan: &Plan,
+    webrtc: &WebRtcPlan,
+    client: SignalingClient,
+    peer_config: PeerConfig,
+) -> Result<WebRtcTransport, Cause> {
+    let until = attempt.deadline();
+    let peer = attempt.stage(Stage::Offer, Share::All, webrtc.stack.open(peer_config)).await?;
     let mut call = CallConfig::new(plan.name.clone(), until);
     call.trickle = webrtc.trickle;
     let progress = |passed| {
@@ -55,6 +83,13 @@ pub(super) async fn attempt(
             Err(error.into())
         }
     }
+}
+
+/// Whether signaling says that too many call this robot. Contract: goutils
+/// `rpc/wrtc_call_queue_mongodb.go`.
+fn is_crowded(cause: &Cause) -> bool {
+    let Cause::Call(CallError { kind: CallErrorKind::Status(status), .. }) = cause else { return false };
+    status.code() == Code::Unavailable && status.message().contains("too many connection attempts")
 }
 
 /// The servers to gather from: the user's or the default ones, and those that signaling hands out.

@@ -233,6 +233,10 @@ impl Plan {
         if builder.listen.is_none() && builder.signaling.is_empty() {
             return conflict("nobody could reach this robot: name a signaling server, or listen");
         }
+        let limits = &builder.limits;
+        if limits.max_streams == 0 || limits.max_message == 0 || builder.max_connections == 0 {
+            return conflict("limits of zero let nobody in: expected at least 1");
+        }
         if builder.listen.is_some() && builder.tls.is_none() && !builder.insecure {
             return conflict("the listener needs a TLS identity; set insecure if plaintext is what you want");
         }

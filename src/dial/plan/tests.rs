@@ -116,6 +116,16 @@ fn what_cannot_be_done_is_said_before_any_io() {
 }
 
 #[test]
+fn limits_that_let_no_call_through_are_refused() {
+    for change in [|limits: &mut Limits| limits.max_streams = 0, |limits: &mut Limits| limits.max_message = 0]
+    {
+        let mut limits = Limits::default();
+        change(&mut limits);
+        assert!(refusal("robot", &options().limits(limits)).contains("limits"));
+    }
+}
+
+#[test]
 fn the_order_of_setters_does_not_matter() {
     let one = options().force_relay(true).disable_webrtc(false).turn_uri("turn:a".to_owned());
     let other = options().turn_uri("turn:a".to_owned()).disable_webrtc(false).force_relay(true);

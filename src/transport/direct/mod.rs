@@ -9,6 +9,7 @@
 //! [`Security::Plaintext`].
 
 mod connect;
+mod cut;
 mod failure;
 mod preface;
 mod tls;
@@ -23,17 +24,18 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::uri::{Authority, Scheme};
-use http::{Request, Response, Uri};
+use http::{HeaderMap, Request, Response, Uri};
 use http_body::Frame;
 use hyper::body::Incoming;
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use tokio::task::AbortHandle;
+use tokio_util::sync::CancellationToken;
 use tonic::Status;
 use tonic::body::Body;
 use tower_service::Service;
 
 pub use self::connect::{ConnectError, Endpoint, Resolved};
+use self::cut::Cuttable;
 use self::preface::Watched;
 pub use self::tls::{Roots, RootsError, Security, TlsConfig};
 use super::link::Link;
@@ -44,7 +46,7 @@ use crate::wire::timeout;
 /// goutils' servers allow one every 5 s and its clients send one every 20 s (`rpc/dialer.go`).
 const KEEPALIVE: Duration = Duration::from_secs(20);
 
-/// Bytes of a response's headers or trailers: as much as a frame carries on the other transport.
+/// Bytes of a request's or a response's headers or trailers, as HTTP/2 counts them: as much as a frame carries on the other transport.
 const MAX_HEADERS: u32 = 64 * 1024;
 
 /// gRPC over one HTTP/2 connection. Clones share it; it closes when the last clone and the last open call
@@ -52,12 +54,13 @@ const MAX_HEADERS: u32 = 64 * 1024;
 #[derive(Clone)]
 pub struct DirectTransport {
     shared: Arc<Shared>,
-    sender: http2::SendRequest<Body>,
 }
 
 struct Shared {
+    /// Here, so that it outlives every call: HTTP/2 ends when the last sender is gone.
+    sender: http2::SendRequest<Body>,
     link: Arc<Link>,
-    driver: AbortHandle,
+    cut: CancellationToken,
     authority: Authority,
     scheme: Scheme,
     open: AtomicUsize,
@@ -71,7 +74,9 @@ impl DirectTransport {
     /// # Errors
     /// [`ConnectError`] says how far it came.
     pub async fn connect(target: &Resolved, security: &Security) -> Result<Self, ConnectError> {
-        let (stream, preface) = Watched::new(connect::open(target, security).await?);
+        let cut = CancellationToken::new();
+        let stream = Cuttable::new(connect::open(target, security).await?, cut.clone());
+        let (stream, preface) = Watched::new(stream);
         let (sender, connection) = http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
             .keep_alive_interval(KEEPALIVE)
@@ -83,7 +88,7 @@ impl DirectTransport {
             .map_err(|error| ConnectError::Http(Arc::new(error)))?;
         let link = Arc::new(Link::new());
         let ended = Arc::clone(&link);
-        let driver = tokio::spawn(async move {
+        tokio::spawn(async move {
             let reason = match connection.await {
                 Ok(()) => CloseReason::Peer,
                 Err(error) => CloseReason::Lost(failure::describe(&error)),
@@ -92,29 +97,32 @@ impl DirectTransport {
         });
         let scheme = if security.is_plaintext() { Scheme::HTTP } else { Scheme::HTTPS };
         let shared = Shared {
+            sender,
             link,
-            driver: driver.abort_handle(),
+            cut,
             authority: target.endpoint.authority(),
             scheme,
             open: AtomicUsize::new(0),
             opened: AtomicU64::new(0),
         };
         // Made before the wait, so that who gives up waiting leaves no task.
-        let transport = Self { shared: Arc::new(shared), sender };
+        let transport = Self { shared: Arc::new(shared) };
         preface.wait(&target.endpoint, security.is_plaintext()).await?;
         Ok(transport)
     }
 
-    async fn send(mut self, request: Request<Body>) -> Result<Response<Body>, Status> {
+    async fn send(self, request: Request<Body>) -> Result<Response<Body>, Status> {
         if let Some(reason) = self.shared.link.closed() {
             return Err(reason.status());
         }
+        check_size(request.headers())?;
+        let mut sender = self.shared.sender.clone();
         let request = self.shared.addressed(request)?;
         self.shared.opened.fetch_add(1, Ordering::Relaxed);
         self.shared.open.fetch_add(1, Ordering::Relaxed);
         let guard = OpenCall(Arc::clone(&self.shared));
-        std::future::poll_fn(|cx| self.sender.poll_ready(cx)).await.map_err(|error| guard.status(&error))?;
-        match self.sender.send_request(request).await {
+        std::future::poll_fn(|cx| sender.poll_ready(cx)).await.map_err(|error| guard.status(&error))?;
+        match sender.send_request(request).await {
             Ok(response) => Ok(response.map(|body| Body::new(ResponseBody { body, guard }))),
             Err(error) => Err(guard.status(&error)),
         }
@@ -178,9 +186,9 @@ impl Shared {
     }
 
     fn close(&self) {
-        // Aborting the task drops the connection, which ends all calls on it.
+        // Cutting the stream ends the connection, and all calls on it.
         self.link.close(CloseReason::Local);
-        self.driver.abort();
+        self.cut.cancel();
     }
 }
 
@@ -188,6 +196,17 @@ impl Drop for Shared {
     fn drop(&mut self) {
         self.close();
     }
+}
+
+/// Refuses headers that a server might answer with the end of the whole connection.
+fn check_size(headers: &HeaderMap) -> Result<(), Status> {
+    // As HTTP/2 counts them (RFC 9113, 6.5.2): 32 bytes for each beside name and value.
+    let length: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 32).sum();
+    if length > MAX_HEADERS as usize {
+        let text = format!("headers of {length} bytes are more than {MAX_HEADERS}: send less metadata");
+        return Err(Status::resource_exhausted(text));
+    }
+    Ok(())
 }
 
 /// One open call; keeps the connection open.

@@ -1,8 +1,8 @@
 //! How much may lie below the scheduler: enough to keep the link busy, little enough to stay urgent.
 //!
 //! Pure; the clock is an argument. Whatever has been handed to the stack cannot be overtaken any more, so
-//! the amount is bounded in time rather than bytes: about a quarter of a second at the rate that the peer
-//! acknowledges. Go peers hold 1 MiB, which is 8 s at 1 Mbit/s.
+//! the amount is bounded in time rather than bytes: about two round trips at the rate that the peer
+//! acknowledges, a quarter of a second at most. Go peers hold 1 MiB, which is 8 s at 1 Mbit/s.
 //!
 //! # Invariant
 //! The limit stays between [`FLOOR`] and [`CEILING`].
@@ -20,9 +20,12 @@ const CEILING: usize = 1024 * 1024;
 /// What may lie there before anything is known, in bytes.
 const START: usize = 128 * 1024;
 
-/// The time that the backlog may take to drain. Paths with a longer round trip than this are not filled by
-/// one connection.
-const DRAIN: Duration = Duration::from_millis(250);
+/// The longest time that the backlog may take to drain. Paths with a longer round trip than this are not
+/// filled by one connection.
+const MAX_DRAIN: Duration = Duration::from_millis(250);
+
+/// What the backlog may take to drain beside two round trips: tasks and timers take their time too.
+const SLACK: Duration = Duration::from_millis(20);
 
 /// How long the rate is measured for one adjustment.
 const SAMPLE: Duration = Duration::from_millis(25);
@@ -46,8 +49,9 @@ impl Backlog {
     }
 
     /// Tells what the peer has acknowledged in all, and whether there was more to send than the limit let
-    /// through: an idle link says nothing about its rate.
-    pub(super) fn observe(&mut self, now: Instant, acknowledged: u64, limited: bool) {
+    /// through: an idle link says nothing about its rate. `rtt` is the shortest round trip time ever seen: one
+    /// that our own backlog has stretched would let it grow.
+    pub(super) fn observe(&mut self, now: Instant, acknowledged: u64, limited: bool, rtt: Option<Duration>) {
         if !limited {
             self.began = None;
             return;
@@ -62,7 +66,8 @@ impl Backlog {
             return;
         }
         let bytes = acknowledged.saturating_sub(self.acknowledged);
-        let target = u128::from(bytes) * DRAIN.as_nanos() / elapsed.as_nanos().max(1);
+        let drain = rtt.map_or(MAX_DRAIN, |rtt| (2 * rtt + SLACK).min(MAX_DRAIN));
+        let target = u128::from(bytes) * drain.as_nanos() / elapsed.as_nanos().max(1);
         let target = usize::try_from(target).unwrap_or(CEILING);
         // Halfway at a time: one odd sample must not swing it.
         self.limit = usize::midpoint(self.limit, target).clamp(FLOOR, CEILING);
@@ -81,7 +86,7 @@ mod tests {
         let mut now = Instant::now();
         let mut acknowledged = 0;
         for _ in 0..400 {
-            backlog.observe(now, acknowledged, true);
+            backlog.observe(now, acknowledged, true, Some(rtt));
             now += SAMPLE;
             // A window is acknowledged once per round trip, and no faster than the link.
             let by_window = backlog.limit() as u128 * SAMPLE.as_nanos() / rtt.as_nanos();
@@ -92,10 +97,12 @@ mod tests {
     }
 
     #[test]
-    fn a_slow_link_holds_a_quarter_of_a_second_at_most() {
+    fn a_slow_link_holds_two_round_trips_and_no_more() {
         assert_eq!(settle(125_000, Duration::from_millis(20)), FLOOR);
-        let limit = settle(625_000, Duration::from_millis(20));
-        assert!((150_000..160_000).contains(&limit), "{limit}");
+        let limit = settle(1_250_000, Duration::from_millis(20));
+        assert!((70_000..80_000).contains(&limit), "{limit}");
+        let limit = settle(625_000, Duration::from_millis(100));
+        assert!((130_000..145_000).contains(&limit), "{limit}");
     }
 
     #[test]
@@ -109,7 +116,7 @@ mod tests {
         let mut backlog = Backlog::new();
         let now = Instant::now();
         for step in 0..100 {
-            backlog.observe(now + SAMPLE * step, 10, false);
+            backlog.observe(now + SAMPLE * step, 10, false, None);
         }
         assert_eq!(backlog.limit(), START);
     }

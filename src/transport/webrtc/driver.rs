@@ -174,11 +174,11 @@ impl<D: Demux> Driver<D> {
             let now = Instant::now();
             let sent = self.traffic.sent();
             let acknowledged = sent.saturating_sub(self.channel.buffered() as u64);
-            self.backlog.observe(now, acknowledged, !self.outbox.is_empty());
             if let Some(rtt) = self.rtt.acknowledged(now, acknowledged) {
                 let nanos = u64::try_from(rtt.as_nanos()).unwrap_or(u64::MAX);
                 self.traffic.rtt.store(nanos, Ordering::Relaxed);
             }
+            self.backlog.observe(now, acknowledged, !self.outbox.is_empty(), self.rtt.shortest());
             if ready!(self.channel.poll_ready(cx, self.backlog.limit())).is_err() {
                 return Poll::Ready(CloseReason::Peer);
             }

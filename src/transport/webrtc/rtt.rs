@@ -20,6 +20,7 @@ pub(super) struct Rtt {
     watched: Option<(u64, Instant)>,
     window: Option<(Instant, Duration)>,
     before: Option<Duration>,
+    shortest: Option<Duration>,
 }
 
 impl Rtt {
@@ -30,10 +31,16 @@ impl Rtt {
         }
     }
 
+    /// The shortest time that was ever measured.
+    pub(super) fn shortest(&self) -> Option<Duration> {
+        self.shortest
+    }
+
     /// The peer has acknowledged this many bytes in all. Returns the time to show when there is news.
     pub(super) fn acknowledged(&mut self, now: Instant, acknowledged: u64) -> Option<Duration> {
         let (_, began) = self.watched.take_if(|(frame, _)| acknowledged >= *frame)?;
         let sample = now.duration_since(began);
+        self.shortest = Some(self.shortest.map_or(sample, |shortest| shortest.min(sample)));
         let best = match self.window {
             Some((since, best)) if now.duration_since(since) < WINDOW => {
                 let best = best.min(sample);
