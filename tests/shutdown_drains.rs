@@ -111,10 +111,7 @@ async fn calls_that_go_on_end_with_a_status(lab: Lab, channel: Channel, name: &s
 }
 
 /// A stream that always has something to send has no pause in which to hear of the end.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn busy_direct_streams_end_with_a_status() {
-    let lab = lab(Arc::new(MemoryStack::new())).await;
-    let channel = lab.directly().await;
+async fn busy_streams_end_with_a_status(lab: Lab, channel: Channel) {
     let endless = ProbeRequest { size: 1000, count: u32::MAX, ..Default::default() };
     let mut replies = Probe::client(channel).spread(endless).await.unwrap().into_inner();
     replies.message().await.unwrap().unwrap();
@@ -131,6 +128,20 @@ async fn busy_direct_streams_end_with_a_status() {
     let status = timeout(LONG, reading).await.expect("hangs").unwrap();
     assert_eq!(status.code(), Code::Unavailable, "{status}");
     assert_eq!(status.message(), "the robot is shutting down", "not the robot's status");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn busy_direct_streams_end_with_a_status() {
+    let lab = lab(Arc::new(MemoryStack::new())).await;
+    let channel = lab.directly().await;
+    busy_streams_end_with_a_status(lab, channel).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn busy_streams_over_a_data_channel_end_with_a_status() {
+    let lab = lab(Arc::new(MemoryStack::new())).await;
+    let channel = lab.over_webrtc().await;
+    busy_streams_end_with_a_status(lab, channel).await;
 }
 
 async fn new_calls_are_unavailable_at_once(lab: Lab, channel: Channel, name: &str) {

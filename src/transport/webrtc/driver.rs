@@ -37,8 +37,11 @@ use crate::transport::link::Link;
 /// Frames that are read in one turn before others get to run.
 const BATCH: usize = 64;
 
-/// How long a close waits for the last frames to reach the peer.
+/// How long a close waits for the next of the last frames to reach the peer.
 const LINGER: Duration = Duration::from_millis(500);
+
+/// How long a close waits for the last frames in all.
+const MAX_LINGER: Duration = Duration::from_secs(5);
 
 /// How long frames that came before the peer's close may take to be read after it.
 const LAST_FRAMES: Duration = Duration::from_millis(50);
@@ -94,12 +97,35 @@ pub(super) struct Driver<D: Demux> {
     demux: D,
     backlog: Backlog,
     rtt: Rtt,
-    linger: Option<Pin<Box<Sleep>>>,
+    linger: Option<Linger>,
     /// The connection is over, for this reason; frames that came before may be read until then.
     last_frames: Option<(CloseReason, Pin<Box<Sleep>>)>,
     ended: bool,
     /// Held only to be dropped.
     done: Option<DropGuard>,
+}
+
+/// The patience of a close: it lasts while the peer takes what is left.
+struct Linger {
+    until: Instant,
+    least: usize,
+    timer: Pin<Box<Sleep>>,
+}
+
+impl Linger {
+    fn new(buffered: usize) -> Self {
+        Self { until: Instant::now() + MAX_LINGER, least: buffered, timer: Box::pin(sleep(LINGER)) }
+    }
+
+    /// Ready when it has an end.
+    fn poll(&mut self, cx: &mut Context<'_>, buffered: usize) -> Poll<()> {
+        if buffered < self.least {
+            self.least = buffered;
+            let next = (Instant::now() + LINGER).min(self.until);
+            self.timer.as_mut().reset(next);
+        }
+        self.timer.as_mut().poll(cx)
+    }
 }
 
 impl<D: Demux> Driver<D> {
@@ -194,8 +220,8 @@ impl<D: Demux> Driver<D> {
 
     /// After a local close: lets the last frames out, for a while.
     fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let linger = self.linger.get_or_insert_with(|| Box::pin(sleep(LINGER)));
-        if linger.as_mut().poll(cx).is_ready() {
+        let linger = self.linger.get_or_insert_with(|| Linger::new(self.channel.buffered()));
+        if linger.poll(cx, self.channel.buffered()).is_ready() {
             return Poll::Ready(());
         }
         if self.poll_write(cx).is_ready() {
@@ -263,14 +289,17 @@ impl<D: Demux> Future for Driver<D> {
                 over
             }
         };
-        over.map(|reason| {
-            // The state may know more than the channel: a failure that closed it, say.
-            let reason = match this.poll_state(cx) {
-                Poll::Ready(better) => better,
-                Poll::Pending => reason,
-            };
-            this.end(reason);
-        })
+        let reason = ready!(over);
+        // The state may know more than the channel: a failure that closed it, say.
+        let reason = match this.poll_state(cx) {
+            Poll::Ready(better) => better,
+            Poll::Pending => reason,
+        };
+        // Sending may have failed before all that had come was read.
+        this.last_frames = Some((reason, Box::pin(sleep(LAST_FRAMES))));
+        let reason = ready!(this.poll_last_frames(cx));
+        this.end(reason);
+        Poll::Ready(())
     }
 }
 
