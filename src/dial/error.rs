@@ -90,7 +90,14 @@ impl DialError {
 
     /// Whether the same dial may work later: the robot or the network was at fault, not what was asked.
     pub fn is_retryable(&self) -> bool {
-        matches!(self, Self::TimedOut(_) | Self::Failed(_))
+        match self {
+            Self::Config(_) | Self::Denied(_) => false,
+            Self::TimedOut(_) => true,
+            Self::Failed(report) => {
+                let mut failures = report.attempts.iter().filter_map(|attempt| attempt.failure.as_ref());
+                !failures.all(Failure::is_permanent)
+            }
+        }
     }
 
     pub(super) fn from_report(report: DialReport) -> Self {
@@ -133,6 +140,18 @@ impl Failure {
             }
             _ => false,
         }
+    }
+
+    /// Whether the same attempt would fail the same way until somebody changes a setting, here or there.
+    pub fn is_permanent(&self) -> bool {
+        use ConnectError::{NotHttp2, NotPlaintext, NotTls};
+        self.is_denied()
+            || matches!(
+                &self.cause,
+                Cause::NoRelay
+                    | Cause::Authenticate(AuthError::NotOffered(_))
+                    | Cause::Connect(NotTls { .. } | NotPlaintext { .. } | NotHttp2 { .. })
+            )
     }
 
     /// Whether there is no WebRTC signaling for the robot where it was looked for.

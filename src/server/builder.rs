@@ -62,7 +62,8 @@ impl ServerBuilder {
         }
     }
 
-    /// A name that the robot answers to. One to five of them.
+    /// A name that the robot answers to: a host name, or `host:port`, case counts. Up to five of them; a robot
+    /// that answers through a signaling server needs one.
     pub fn host(mut self, name: impl Into<String>) -> Self {
         self.hosts.push(name.into());
         self

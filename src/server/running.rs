@@ -19,6 +19,7 @@ use super::connections::Connections;
 use super::listener::Listener;
 use super::local::{LocalSignaling, Names, SELF};
 use super::on_channels::OnChannels;
+use crate::address::Address;
 use crate::dial::{ConfigError, SignalingServer};
 use crate::peer::{self, IceServer, Stack};
 use crate::signaling::SignalingClient;
@@ -233,6 +234,9 @@ impl Plan {
         if builder.listen.is_none() && builder.signaling.is_empty() {
             return conflict("nobody could reach this robot: name a signaling server, or listen");
         }
+        for host in &builder.hosts {
+            check_name(host)?;
+        }
         let limits = &builder.limits;
         if limits.max_streams == 0 || limits.max_message == 0 || builder.max_connections == 0 {
             return conflict("limits of zero let nobody in: expected at least 1");
@@ -255,6 +259,17 @@ impl Plan {
             AnswererConfig::new(builder.hosts.iter().cloned(), Arc::clone(stack))?;
         }
         Ok(Self { stack, signaling })
+    }
+}
+
+/// A robot's name must be one that can be dialed: callers' addresses are checked the same way.
+fn check_name(name: &str) -> Result<(), ConfigError> {
+    let address: Address = name.parse()?;
+    let plain = address.as_host().is_some_and(|host| host.secure.is_none());
+    if plain {
+        Ok(())
+    } else {
+        Err(ConfigError::Conflict("a robot's name has no scheme: expected a host name, or host:port"))
     }
 }
 
