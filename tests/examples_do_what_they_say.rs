@@ -235,7 +235,7 @@ fn what_goes_wrong_is_one_sentence_and_status_1() {
     one_sentence("dial", &[&address, "--disable-webrtc"], &["does not speak TLS", "set insecure"]);
     one_sentence("dial", &["unix:/nowhere"], &["connecting to the robot", "No such file"]);
     one_sentence("robot", &["--host", NAME], &["name a signaling server, or listen"]);
-    one_sentence("robot", &["--host", "a b", "--insecure"], &["visible ASCII"]);
+    one_sentence("robot", &["--host", "a b", "--insecure"], &["is not an address"]);
     one_sentence("robot", &["--host", NAME, "--listen", "127.0.0.1:0"], &["TLS identity", "set insecure"]);
     one_sentence(
         "robot",
