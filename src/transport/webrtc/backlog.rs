@@ -1,8 +1,8 @@
 //! How much may lie below the scheduler: enough to keep the link busy, little enough to stay urgent.
 //!
 //! Pure; the clock is an argument. Whatever has been handed to the stack cannot be overtaken any more, so
-//! the amount is bounded in time rather than bytes: about two round trips at the rate that the peer
-//! acknowledges, a quarter of a second at most. Go peers hold 1 MiB, which is 8 s at 1 Mbit/s.
+//! the amount is bounded in time rather than bytes: two round trips and a tenth of a second at the rate that
+//! the peer acknowledges, a quarter of a second at most. Go peers hold 1 MiB, which is 8 s at 1 Mbit/s.
 //!
 //! # Invariant
 //! The limit stays between [`FLOOR`] and [`CEILING`].
@@ -24,8 +24,9 @@ const START: usize = 128 * 1024;
 /// filled by one connection.
 const MAX_DRAIN: Duration = Duration::from_millis(250);
 
-/// What the backlog may take to drain beside two round trips: tasks and timers take their time too.
-const SLACK: Duration = Duration::from_millis(20);
+/// What the backlog may take to drain beside two round trips. Acknowledgements are delayed and tasks take
+/// their time: with 20 ms the limit fell to its floor on loopback, and a stream from 10 to 1.3 MB/s.
+const SLACK: Duration = Duration::from_millis(100);
 
 /// How long the rate is measured for one adjustment.
 const SAMPLE: Duration = Duration::from_millis(25);
@@ -97,12 +98,12 @@ mod tests {
     }
 
     #[test]
-    fn a_slow_link_holds_two_round_trips_and_no_more() {
+    fn a_slow_link_holds_two_round_trips_and_a_little() {
         assert_eq!(settle(125_000, Duration::from_millis(20)), FLOOR);
         let limit = settle(1_250_000, Duration::from_millis(20));
-        assert!((70_000..80_000).contains(&limit), "{limit}");
+        assert!((170_000..180_000).contains(&limit), "{limit}");
         let limit = settle(625_000, Duration::from_millis(100));
-        assert!((130_000..145_000).contains(&limit), "{limit}");
+        assert!((150_000..160_000).contains(&limit), "{limit}: a quarter of a second at most");
     }
 
     #[test]
