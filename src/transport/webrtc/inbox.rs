@@ -114,8 +114,8 @@ impl Inbox {
         self.change(|state| state.head = Some(head));
     }
 
-    /// A message has come; after the end it is dropped. Returns the bytes that this stream now holds, or 0 when it is the only message:
-    /// one always fits.
+    /// A message has come; after the end it is dropped. Returns the bytes that this stream now holds, or 0
+    /// when it is the only message: one always fits.
     pub(super) fn put_message(&self, message: Bytes) -> usize {
         let mut total = 0;
         self.change(|state| {
