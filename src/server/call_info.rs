@@ -3,7 +3,7 @@
 use tonic::service::Routes;
 use tower::util::MapRequestLayer;
 
-use super::listener::ConnectionInfo;
+use super::listener::{ConnectionHandle, ConnectionInfo};
 use crate::peer::Path;
 use crate::transport::TransportKind;
 
@@ -15,6 +15,8 @@ use crate::transport::TransportKind;
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CallInfo {
+    /// Which connection it is, and when it ends.
+    pub connection: ConnectionHandle,
     /// What carries the call.
     pub transport: TransportKind,
     /// The caller's address as this side sees it, `ip:port`. Over WebRTC it is that of the path at the time
@@ -32,8 +34,14 @@ pub struct CallInfo {
 }
 
 impl CallInfo {
-    pub(super) fn webrtc(path: Option<&Path>, signaling: String, call: String) -> Self {
+    pub(super) fn webrtc(
+        connection: ConnectionHandle,
+        path: Option<&Path>,
+        signaling: String,
+        call: String,
+    ) -> Self {
         Self {
+            connection,
             transport: TransportKind::WebRtc,
             remote: path.map(|path| path.remote_address.clone()),
             local: path.map(|path| path.local_address.clone()),
@@ -45,6 +53,7 @@ impl CallInfo {
 
     fn direct(connection: &ConnectionInfo) -> Self {
         Self {
+            connection: connection.connection.clone(),
             transport: TransportKind::Direct,
             remote: Some(connection.remote.to_string()),
             local: Some(connection.local.to_string()),
@@ -54,6 +63,11 @@ impl CallInfo {
         }
     }
 }
+
+/// Who the caller has proven to be. farlink's listener and data channels authenticate nobody: a layer of yours
+/// that does puts this into the request's extensions, for the layers and services inside of it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Identity(pub String);
 
 /// Routes whose requests say who is calling directly.
 pub(super) fn with_direct_info(routes: Routes) -> Routes {

@@ -12,6 +12,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::call_info::CallInfo;
+use super::listener::ConnectionHandle;
 use crate::signaling::answerer::Answered;
 use crate::transport::webrtc::{Limits, Methods, RobotConnection, RobotService};
 
@@ -64,7 +65,9 @@ async fn serve(connections: Arc<Connections>, answered: Answered) {
     let path = peer.state.borrow().path.clone();
     tracing::info!(call = %uuid, %signaling, path = ?path.as_ref().map(ToString::to_string), "caller connected");
     let mut extensions = Extensions::new();
-    extensions.insert(CallInfo::webrtc(path.as_ref(), signaling, uuid.clone()));
+    let handle = ConnectionHandle::new();
+    let _gone = handle.guard();
+    extensions.insert(CallInfo::webrtc(handle, path.as_ref(), signaling, uuid.clone()));
     let connection = RobotConnection::with_methods(
         peer,
         connections.service.clone(),

@@ -27,5 +27,6 @@ mod on_channels;
 mod running;
 
 pub use self::builder::{ServerBuilder, ServerError};
-pub use self::call_info::CallInfo;
+pub use self::call_info::{CallInfo, Identity};
+pub use self::listener::ConnectionHandle;
 pub use self::running::{Server, SignalingStatus};

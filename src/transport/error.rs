@@ -11,6 +11,7 @@ use tonic::Status;
 #[derive(Debug)]
 pub struct TransportError {
     status: Status,
+    not_sent: bool,
 }
 
 impl TransportError {
@@ -18,11 +19,21 @@ impl TransportError {
     pub fn status(&self) -> &Status {
         &self.status
     }
+
+    /// A call that surely did not leave: whoever has the request may make it again.
+    pub fn not_sent(status: Status) -> Self {
+        Self { status, not_sent: true }
+    }
+
+    /// Whether the call surely did not leave. False when that is not known.
+    pub fn is_not_sent(&self) -> bool {
+        self.not_sent
+    }
 }
 
 impl From<Status> for TransportError {
     fn from(status: Status) -> Self {
-        Self { status }
+        Self { status, not_sent: false }
     }
 }
 

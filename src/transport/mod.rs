@@ -131,6 +131,6 @@ impl Stats {
 /// Marks a request as urgent: its frames go ahead of everybody's data. Put it into the request's
 /// extensions. For heartbeats and stops, a few hundred bytes at most: urgent calls do not take turns.
 ///
-/// Session heartbeats and `StopAll` are urgent by themselves. Direct transports ignore it.
+/// Session starts, heartbeats and `StopAll` are urgent by themselves. Direct transports ignore it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Urgent;

@@ -18,6 +18,7 @@ pub mod frame;
 pub mod message;
 pub mod metadata;
 pub mod sdp;
+pub mod session;
 pub mod status;
 pub mod stream;
 pub mod timeout;

@@ -15,13 +15,17 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_rustls::server::TlsStream;
-use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+use tokio_util::sync::{CancellationToken, DropGuard, WaitForCancellationFutureOwned};
 use tonic::transport::server::Connected;
 
+use super::handle::ConnectionHandle;
+
 /// The connection that a request came over. An extension of every request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ConnectionInfo {
+    /// Which one it is, and when it ends.
+    pub connection: ConnectionHandle,
     /// The address of this side that the peer connected to.
     pub local: SocketAddr,
     /// The peer's address, or its last proxy's.
@@ -35,6 +39,8 @@ pub(super) struct Connection {
     io: Io,
     info: ConnectionInfo,
     cut: Pin<Box<WaitForCancellationFutureOwned>>,
+    /// Tells the holders of the handle that it is gone.
+    _gone: DropGuard,
     /// Read already, and not yet by HTTP.
     ahead: Bytes,
     /// Its place among the listener's connections.
@@ -58,7 +64,8 @@ impl Connection {
     }
 
     fn new(io: Io, info: ConnectionInfo, cut: CancellationToken) -> Self {
-        Self { io, info, cut: Box::pin(cut.cancelled_owned()), ahead: Bytes::new(), place: None }
+        let _gone = info.connection.guard();
+        Self { io, info, cut: Box::pin(cut.cancelled_owned()), _gone, ahead: Bytes::new(), place: None }
     }
 
     /// What was read from it is to be read again. Once, before anybody else reads.
@@ -81,7 +88,8 @@ impl Connection {
 }
 
 fn info(tcp: &TcpStream, tls: bool) -> io::Result<ConnectionInfo> {
-    Ok(ConnectionInfo { local: tcp.local_addr()?, remote: tcp.peer_addr()?, tls })
+    let connection = ConnectionHandle::new();
+    Ok(ConnectionInfo { connection, local: tcp.local_addr()?, remote: tcp.peer_addr()?, tls })
 }
 
 impl fmt::Debug for Connection {
@@ -94,7 +102,7 @@ impl Connected for Connection {
     type ConnectInfo = ConnectionInfo;
 
     fn connect_info(&self) -> ConnectionInfo {
-        self.info
+        self.info.clone()
     }
 }
 

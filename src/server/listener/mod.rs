@@ -13,6 +13,7 @@
 //! one's prelude.
 
 mod connection;
+mod handle;
 mod prelude;
 mod tls;
 
@@ -31,6 +32,7 @@ use tonic_web::GrpcWebLayer;
 use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 
 pub use self::connection::ConnectionInfo;
+pub use self::handle::ConnectionHandle;
 pub use self::tls::{TlsIdentity, TlsIdentityError};
 
 /// How long calls may go on after shutdown began, unless [`Listener::with_grace`] says otherwise: 5 s.

@@ -1,8 +1,9 @@
 //! Which calls go ahead of everybody's data by themselves: those that keep motors safe.
 
+use crate::wire::session::{SEND_SESSION_HEARTBEAT, START_SESSION};
+
 /// Methods whose frames never wait behind bulk. Each is a few hundred bytes.
-const URGENT: &[&str] =
-    &["/viam.robot.v1.RobotService/SendSessionHeartbeat", "/viam.robot.v1.RobotService/StopAll"];
+const URGENT: &[&str] = &[SEND_SESSION_HEARTBEAT, START_SESSION, "/viam.robot.v1.RobotService/StopAll"];
 
 /// Whether a call of this method is urgent without being marked.
 pub(super) fn is_urgent(method: &str) -> bool {

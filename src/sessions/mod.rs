@@ -1,0 +1,11 @@
+//! Sessions: the robot stops what an operator moved when the operator's heartbeats stop.
+//!
+//! Floor 4, above everything else. `caller` keeps a session alive over any transport and says in time when it
+//! no longer can; [`robot`] is the other end: it knows who moves what, and stops it.
+
+pub mod robot;
+
+mod caller;
+mod monitored;
+
+pub use self::monitored::{Monitored, Monitoring};
