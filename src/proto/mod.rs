@@ -23,7 +23,7 @@ pub use packages::viam::robot::v1 as robot;
 
 /// Every method of these services, and whether its request is exactly one message.
 pub(crate) use packages::METHODS;
-/// Every service, and its methods that are marked `safety_heartbeat_monitored`.
+/// Every method that is marked `safety_heartbeat_monitored`.
 pub(crate) use packages::MONITORED;
 
 #[allow(missing_docs, missing_debug_implementations, unreachable_pub, unnameable_types)]

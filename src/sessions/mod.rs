@@ -8,4 +8,4 @@ pub mod robot;
 mod caller;
 mod monitored;
 
-pub use self::monitored::{Monitored, Monitoring, Service as MonitoredService};
+pub use self::monitored::{Monitored, Monitoring};

@@ -10,56 +10,55 @@ use prost::Message;
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct FileSet {
     #[prost(message, repeated, tag = "1")]
-    pub(super) file: Vec<File>,
+    file: Vec<File>,
 }
 
 /// `google.protobuf.FileDescriptorProto`.
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct File {
+struct File {
     #[prost(string, tag = "2")]
-    pub(super) package: String,
+    package: String,
     #[prost(message, repeated, tag = "6")]
-    pub(super) service: Vec<Service>,
+    service: Vec<Service>,
 }
 
 /// `google.protobuf.ServiceDescriptorProto`.
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct Service {
+struct Service {
     #[prost(string, tag = "1")]
-    pub(super) name: String,
+    name: String,
     #[prost(message, repeated, tag = "2")]
-    pub(super) method: Vec<Method>,
+    method: Vec<Method>,
 }
 
 /// `google.protobuf.MethodDescriptorProto`.
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct Method {
+struct Method {
     #[prost(string, tag = "1")]
-    pub(super) name: String,
+    name: String,
     #[prost(message, optional, tag = "4")]
-    pub(super) options: Option<Options>,
+    options: Option<Options>,
 }
 
 /// `google.protobuf.MethodOptions`.
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct Options {
+struct Options {
     #[prost(bool, optional, tag = "84260")]
-    pub(super) safety_heartbeat_monitored: Option<bool>,
+    safety_heartbeat_monitored: Option<bool>,
 }
 
-impl File {
-    /// The full name of a service of this file.
-    pub(super) fn full_name(&self, service: &Service) -> String {
-        match self.package.as_str() {
-            "" => service.name.clone(),
-            package => format!("{package}.{}", service.name),
+impl FileSet {
+    /// Hands over the path of every method, and what its mark says; `None` when it has none.
+    pub(super) fn for_each_method(&self, mut take: impl FnMut(&str, Option<bool>)) {
+        for file in &self.file {
+            let dot = if file.package.is_empty() { "" } else { "." };
+            for service in &file.service {
+                for method in &service.method {
+                    let path = format!("/{}{dot}{}/{}", file.package, service.name, method.name);
+                    let options = method.options.as_ref();
+                    take(&path, options.and_then(|options| options.safety_heartbeat_monitored));
+                }
+            }
         }
-    }
-}
-
-impl Method {
-    /// What the descriptor says; `None` when it says nothing.
-    pub(super) fn mark(&self) -> Option<bool> {
-        self.options.as_ref()?.safety_heartbeat_monitored
     }
 }
