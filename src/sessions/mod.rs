@@ -8,4 +8,10 @@ pub mod robot;
 mod caller;
 mod monitored;
 
+pub use self::caller::{
+    EndReason, LOGGER, LeaseState, OnExpiry, OnStartFailure, Policy, ReplaceReason, SessionCall,
+    SessionError, SessionEvent, SessionEvents, SessionId, SessionOptions, SessionState, SessionStats,
+    Sessions, SessionsClient, SessionsClientBuilder, SessionsLayer,
+};
 pub use self::monitored::{Monitored, Monitoring};
+pub use crate::wire::session::{EXEMPT_METADATA_METHODS, SESSION_METADATA_KEY};

@@ -19,8 +19,7 @@ use super::lease::Lease;
 use super::state::{Attempt, Conclusion, Last, Live, Outcome, Phase, Ready, Session, State};
 use super::stats::Counters;
 use super::{
-    EndReason, LeaseState, Policy, ReplaceReason, SessionError, SessionEvent, SessionId, SessionOptions,
-    SessionState,
+    EndReason, Policy, ReplaceReason, SessionError, SessionEvent, SessionId, SessionOptions, SessionState,
 };
 use crate::transport::Transport;
 
@@ -169,9 +168,7 @@ impl<T: Transport> Core<T> {
             state.last = Some(live.last(reason, now));
         }
         let (event, replaces) = match state.last.take() {
-            None => {
-                (SessionEvent::Started { session: session.id.clone(), window: session.window }, None)
-            }
+            None => (SessionEvent::Started { session: session.id.clone(), window: session.window }, None),
             Some(last) if last.id == session.id => {
                 (SessionEvent::Resumed { session: session.id.clone() }, None)
             }
@@ -207,7 +204,8 @@ impl<T: Transport> Core<T> {
         if state.generation != generation {
             return;
         }
-        let unsupported = matches!(&error, SessionError::Start(status) if status.code() == tonic::Code::Unimplemented);
+        let unsupported =
+            matches!(&error, SessionError::Start(status) if status.code() == tonic::Code::Unimplemented);
         match &mut state.phase {
             Phase::Live(live) if !unsupported => live.resuming = None,
             _ => state.phase = Phase::Idle,
@@ -369,4 +367,3 @@ enum Found {
     /// Nobody is at it: a task must be spawned, once the lock is gone.
     Begin(Attempt, Conclusion, Option<SessionId>),
 }
-

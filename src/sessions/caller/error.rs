@@ -17,7 +17,9 @@ use crate::wire::session::SESSION_EXPIRED;
 #[non_exhaustive]
 pub enum SessionError {
     /// The robot gave the session up and stopped what it moved. The next call begins a new one.
-    #[error("the session has expired and the robot has stopped what it moved: call again to go on in a new one")]
+    #[error(
+        "the session has expired and the robot has stopped what it moved: call again to go on in a new one"
+    )]
     Expired {
         /// The session that is gone.
         session: SessionId,

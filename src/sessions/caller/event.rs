@@ -121,11 +121,16 @@ impl fmt::Display for SessionEvent {
             Self::Resumed { session } => write!(f, "session {session} goes on"),
             Self::Replaced { old, new, reason, gap } => {
                 let (gap, reason) = (gap.as_millis(), reason.text());
-                write!(f, "session {new} replaces {old}, which {reason}: the robot had stopped (gap {gap} ms)")
+                write!(
+                    f,
+                    "session {new} replaces {old}, which {reason}: the robot had stopped (gap {gap} ms)"
+                )
             }
             Self::Lease { session, state } => write!(f, "session {session} is {state}"),
             Self::Ended { session, reason } => write!(f, "session {session} ended: {}", reason.text()),
-            Self::Unsupported => f.write_str("the robot knows no sessions: nothing stops it if this caller dies"),
+            Self::Unsupported => {
+                f.write_str("the robot knows no sessions: nothing stops it if this caller dies")
+            }
             Self::StartFailed { error } => write!(f, "{error}"),
             Self::Degraded { error } => write!(f, "going on without a session: {error}"),
             Self::Lagged { missed } => write!(f, "{missed} events were missed"),
@@ -201,7 +206,9 @@ impl Stream for SessionEvents {
         let next = Pin::new(&mut self.stream).poll_next(cx);
         next.map(|event| {
             event.map(|event| {
-                event.unwrap_or_else(|BroadcastStreamRecvError::Lagged(missed)| SessionEvent::Lagged { missed })
+                event.unwrap_or_else(|BroadcastStreamRecvError::Lagged(missed)| SessionEvent::Lagged {
+                    missed,
+                })
             })
         })
     }

@@ -71,10 +71,11 @@ pub(super) fn is_down(state: &LinkState) -> bool {
 fn session(answer: StartSessionResponse) -> Result<Session, SessionError> {
     let window = match answer.heartbeat_window {
         None => return Err(SessionError::InvalidWindow("nothing".to_owned())),
-        Some(window) => Duration::try_from(window)
-            .ok()
-            .filter(|window| !window.is_zero())
-            .ok_or_else(|| SessionError::InvalidWindow(format!("{} s {} ns", window.seconds, window.nanos)))?,
+        Some(window) => {
+            Duration::try_from(window).ok().filter(|window| !window.is_zero()).ok_or_else(|| {
+                SessionError::InvalidWindow(format!("{} s {} ns", window.seconds, window.nanos))
+            })?
+        }
     };
     let header = HeaderValue::try_from(&answer.id)
         .ok()

@@ -23,7 +23,7 @@ use super::heartbeat::{Beat, beat, is_down, start};
 use super::lease::Lease;
 use super::state::{Conclusion, Session};
 use super::{EndReason, LeaseState, SessionError, SessionId};
-use crate::transport::{LinkState, LinkWatch, Transport};
+use crate::transport::{LinkWatch, Transport};
 
 /// The nominal share of the window between two heartbeats: a fifth, as in every SDK.
 const BEATS_PER_WINDOW: u32 = 5;
@@ -190,7 +190,8 @@ impl<T: Transport> Keeper<T> {
                 );
                 self.core.refuse(self.generation, error, &conclusion);
                 // On a connection that does not know the session, there is nothing to beat for.
-                let (bound, doubted) = self.core.update(self.generation, |live| (live.bound, live.doubted))?;
+                let (bound, doubted) =
+                    self.core.update(self.generation, |live| (live.bound, live.doubted))?;
                 match (bound, doubted) {
                     (_, true) => Some(EndReason::Expired),
                     (false, _) => Some(EndReason::Disconnected),
@@ -261,4 +262,3 @@ async fn until(instant: Option<Instant>) {
         None => pending().await,
     }
 }
-

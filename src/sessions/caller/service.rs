@@ -223,7 +223,12 @@ struct Carried<T: Transport> {
 }
 
 impl<T: Transport> Carried<T> {
-    fn new(owner: &Arc<Owner<T>>, session: Arc<Session>, mut request: Request<Body>, inner: &mut T) -> Stage<T> {
+    fn new(
+        owner: &Arc<Owner<T>>,
+        session: Arc<Session>,
+        mut request: Request<Body>,
+        inner: &mut T,
+    ) -> Stage<T> {
         let left = timeout::from_headers(request.headers());
         let deadline = left.and_then(|left| Instant::now().checked_add(left));
         let kept = (owner.core.options.on_expiry == OnExpiry::Retry).then(|| {
@@ -237,7 +242,10 @@ impl<T: Transport> Carried<T> {
     }
 
     /// What follows from the answer: it is the caller's, or the call is made again.
-    fn judge(self, answer: Result<Response<Body>, TransportError>) -> Result<Result<Response<Body>, TransportError>, Answer> {
+    fn judge(
+        self,
+        answer: Result<Response<Body>, TransportError>,
+    ) -> Result<Result<Response<Body>, TransportError>, Answer> {
         let Self { owner, session, kept, deadline } = self;
         let expired = answer.as_ref().is_ok_and(|response| is_expiry(response.headers(), &session));
         let not_sent = answer.as_ref().is_err_and(TransportError::is_not_sent);
