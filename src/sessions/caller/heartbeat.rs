@@ -71,11 +71,15 @@ pub(super) fn is_down(state: &LinkState) -> bool {
 fn session(answer: StartSessionResponse) -> Result<Session, SessionError> {
     let window = match answer.heartbeat_window {
         None => return Err(SessionError::InvalidWindow("nothing".to_owned())),
-        Some(window) => {
-            Duration::try_from(window).ok().filter(|window| !window.is_zero()).ok_or_else(|| {
+        // By hand: prost's conversion overflows on the smallest of numbers.
+        Some(window) => u64::try_from(window.seconds)
+            .ok()
+            .zip(u32::try_from(window.nanos).ok().filter(|nanos| *nanos < 1_000_000_000))
+            .map(|(seconds, nanos)| Duration::new(seconds, nanos))
+            .filter(|window| !window.is_zero())
+            .ok_or_else(|| {
                 SessionError::InvalidWindow(format!("{} s {} ns", window.seconds, window.nanos))
-            })?
-        }
+            })?,
     };
     let header = HeaderValue::try_from(&answer.id)
         .ok()
