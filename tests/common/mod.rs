@@ -9,6 +9,7 @@
     reason = "each test binary uses its own part"
 )]
 
+pub mod fake_robot;
 mod service;
 
 use std::net::SocketAddr;
