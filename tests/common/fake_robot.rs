@@ -372,6 +372,13 @@ impl Service<HttpRequest<Body>> for Local {
         let delay = (self.0.delay.lock().unwrap())(request.uri().path());
         let (wire, mut link) = (Arc::clone(&self.0), self.0.link.subscribe());
         Box::pin(async move {
+            // As `Redial` does it.
+            if link.borrow().reconnecting.is_some() {
+                if request.headers().contains_key(SESSION_METADATA_KEY) {
+                    return Err(TransportError::not_sent(Status::unavailable("reconnecting")));
+                }
+                let _ = link.wait_for(|state| state.reconnecting.is_none()).await;
+            }
             let connection = link.borrow().connection;
             let gone = |state: &LinkState| state.closed.is_some() || state.connection != connection;
             let call = async {

@@ -1,0 +1,341 @@
+//! A session that is gone: noticed once, told always, and what becomes of the calls that find out.
+
+mod common;
+
+use std::time::Duration;
+
+use common::fake_robot::{BOTH, FakeRobot, Local, UNARY, WINDOW, options};
+use common::probe::ProbeRequest;
+use common::probe::probe_client::ProbeClient;
+use farlink::Channel;
+use farlink::sessions::{
+    EndReason, OnExpiry, ReplaceReason, SessionError, SessionEvent, SessionState, Sessions, SessionsClient,
+};
+use farlink::wire::session::EXPIRED_SESSION_KEY;
+use futures_util::future::join_all;
+use tokio::sync::mpsc;
+use tokio::time::sleep;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Code, Status};
+
+struct Scene {
+    fake: FakeRobot,
+    local: Local,
+    client: SessionsClient,
+}
+
+impl Scene {
+    fn new(on_expiry: OnExpiry) -> Self {
+        let fake = FakeRobot::new();
+        let local = Local::new(fake.routes());
+        let channel = Channel::from_transport(local.clone());
+        let client = SessionsClient::builder(channel).options(options().on_expiry(on_expiry)).build();
+        Self { fake, local, client }
+    }
+
+    async fn begun(on_expiry: OnExpiry) -> Self {
+        let scene = Self::new(on_expiry);
+        scene.call().await.unwrap();
+        scene
+    }
+
+    fn probe(&self) -> ProbeClient<Sessions<Channel>> {
+        ProbeClient::new(self.client.channel())
+    }
+
+    async fn call(&self) -> Result<(), Status> {
+        self.probe().unary(ProbeRequest { data: "x".into(), ..Default::default() }).await.map(drop)
+    }
+
+    fn sids(&self) -> Vec<String> {
+        self.fake.sids(UNARY).into_iter().flatten().collect()
+    }
+}
+
+fn expired() -> Status {
+    Status::invalid_argument("SESSION_EXPIRED")
+}
+
+/// C21, C22
+#[tokio::test(start_paused = true)]
+async fn a_call_that_finds_its_session_expired_is_made_once_more_in_a_new_one_and_it_is_told() {
+    let scene = Scene::begun(OnExpiry::Retry).await;
+    let mut events = scene.client.events();
+    scene.fake.expire_all();
+    scene.call().await.unwrap();
+    assert_eq!(scene.sids(), ["sid-1", "sid-1", "sid-2"]);
+    assert_eq!(scene.fake.script().starts, ["", "sid-1"]);
+    let event = events.next().await.unwrap();
+    let SessionEvent::Replaced { old, new, reason, .. } = event else { panic!("{event}") };
+    assert_eq!((old.as_str(), new.as_str(), reason), ("sid-1", "sid-2", ReplaceReason::Expired));
+    assert_eq!((scene.client.stats().retried, scene.client.stats().replaced), (1, 1));
+}
+
+/// C21
+#[tokio::test(start_paused = true)]
+async fn a_call_is_made_once_more_and_not_twice() {
+    let scene = Scene::begun(OnExpiry::Retry).await;
+    scene.fake.script().forgetful = true;
+    scene.fake.script().call_errors.extend([expired(), expired()]);
+    let error = scene.call().await.unwrap_err();
+    let Some(SessionError::Expired { session }) = SessionError::of(&error) else { panic!("{error:?}") };
+    assert_eq!((session.as_str(), scene.sids().len()), ("sid-2", 3));
+    assert_eq!((error.code(), error.message()), (Code::InvalidArgument, "SESSION_EXPIRED"));
+    scene.call().await.unwrap();
+}
+
+/// C21
+#[tokio::test(start_paused = true)]
+async fn a_crowd_that_finds_it_expired_restarts_once() {
+    let scene = Scene::begun(OnExpiry::Retry).await;
+    scene.fake.script().start_delay = Duration::from_millis(50);
+    scene.fake.expire_all();
+    let calls = join_all((0..20).map(|_| scene.call())).await;
+    assert!(calls.iter().all(Result::is_ok), "{calls:?}");
+    assert_eq!(scene.fake.script().starts, ["", "sid-1"]);
+    assert_eq!(scene.sids().iter().filter(|sid| *sid == "sid-2").count(), 20);
+}
+
+/// C22
+#[tokio::test(start_paused = true)]
+async fn whoever_wants_to_know_gets_the_expiry_once_and_the_next_call_goes_on() {
+    let scene = Scene::begun(OnExpiry::Surface).await;
+    let mut events = scene.client.events();
+    scene.fake.expire_all();
+    let error = scene.call().await.unwrap_err();
+    assert!(matches!(SessionError::of(&error), Some(SessionError::Expired { .. })), "{error:?}");
+    scene.call().await.unwrap();
+    assert_eq!(scene.sids(), ["sid-1", "sid-1", "sid-2"]);
+    assert!(matches!(events.next().await, Some(SessionEvent::Ended { reason: EndReason::Expired, .. })));
+    assert!(matches!(events.next().await, Some(SessionEvent::Replaced { .. })));
+}
+
+/// C22: also when a heartbeat found out first: the robot stopped, and the next command must not undo it.
+#[tokio::test(start_paused = true)]
+async fn an_expiry_that_a_heartbeat_found_is_surfaced_by_the_next_call() {
+    let scene = Scene::begun(OnExpiry::Surface).await;
+    scene.fake.expire_all();
+    sleep(WINDOW).await;
+    assert_eq!(scene.client.state(), SessionState::Idle);
+    let error = scene.call().await.unwrap_err();
+    assert!(matches!(SessionError::of(&error), Some(SessionError::Expired { .. })), "{error:?}");
+    assert_eq!(scene.sids(), ["sid-1"], "it was not made");
+    scene.call().await.unwrap();
+    assert_eq!(scene.sids(), ["sid-1", "sid-2"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_expiry_that_a_heartbeat_found_is_told_and_the_next_call_begins_anew() {
+    let scene = Scene::begun(OnExpiry::Retry).await;
+    let mut events = scene.client.events();
+    scene.fake.expire_all();
+    sleep(WINDOW).await;
+    assert!(matches!(events.next().await, Some(SessionEvent::Ended { reason: EndReason::Expired, .. })));
+    scene.call().await.unwrap();
+    assert_eq!(scene.sids(), ["sid-1", "sid-2"]);
+    let event = events.next().await.unwrap();
+    assert!(matches!(event, SessionEvent::Replaced { reason: ReplaceReason::Expired, .. }), "{event}");
+}
+
+/// C21
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_was_not_answered_is_made_again_with_all_it_had_sent() {
+    let scene = Scene::begun(OnExpiry::Retry).await;
+    scene.fake.expire_all();
+    let (messages, stream) = mpsc::channel(8);
+    let message = |data: &'static str| ProbeRequest { data: data.into(), ..Default::default() };
+    messages.send(message("one")).await.unwrap();
+    messages.send(message("two")).await.unwrap();
+    let mut replies = scene.probe().both(ReceiverStream::new(stream)).await.unwrap().into_inner();
+    messages.send(message("three")).await.unwrap();
+    drop(messages);
+    let mut said = Vec::new();
+    while let Some(reply) = replies.message().await.unwrap() {
+        said.push(reply.data);
+    }
+    assert_eq!(said, ["one", "two", "three"]);
+    assert_eq!(scene.fake.sids(BOTH), [["sid-1"], ["sid-2"]]);
+}
+
+/// C25
+#[tokio::test(start_paused = true)]
+async fn an_expiry_further_on_is_the_caller_s_and_costs_our_session_nothing() {
+    // With a trailer that says so.
+    let scene = Scene::begun(OnExpiry::Retry).await;
+    let mut elsewhere = expired();
+    elsewhere.metadata_mut().insert(EXPIRED_SESSION_KEY, "another".parse().unwrap());
+    scene.fake.script().call_errors.push_back(elsewhere);
+    let error = scene.call().await.unwrap_err();
+    assert_eq!((error.code(), error.message()), (Code::InvalidArgument, "SESSION_EXPIRED"));
+    assert!(SessionError::of(&error).is_none());
+    assert_eq!(scene.fake.script().starts.len(), 1);
+    // And without one: the robot is asked, and goes on with ours.
+    scene.fake.script().call_errors.push_back(expired());
+    let error = scene.call().await.unwrap_err();
+    assert!(SessionError::of(&error).is_none() && error.message() == "SESSION_EXPIRED");
+    assert_eq!(scene.fake.script().starts, ["", "sid-1"]);
+    assert_eq!(scene.client.stats().replaced, 0);
+    scene.call().await.unwrap();
+    assert_eq!(scene.sids().last().unwrap(), "sid-1");
+}
+
+/// C25
+#[tokio::test(start_paused = true)]
+async fn an_expiry_in_other_words_is_known_by_its_trailer() {
+    let scene = Scene::begun(OnExpiry::Retry).await;
+    let mut unknown = Status::invalid_argument("there is no such session");
+    unknown.metadata_mut().insert(EXPIRED_SESSION_KEY, "sid-1".parse().unwrap());
+    scene.fake.script().forgetful = true;
+    scene.fake.script().call_errors.push_back(unknown);
+    scene.call().await.unwrap();
+    assert_eq!(scene.sids(), ["sid-1", "sid-1", "sid-2"]);
+}
+
+/// C26
+#[tokio::test(start_paused = true)]
+async fn reset_keeps_the_id_to_go_on_with_and_forget_does_not() {
+    let scene = Scene::begun(OnExpiry::Retry).await;
+    let mut events = scene.client.events();
+    scene.client.reset();
+    assert_eq!(scene.client.state(), SessionState::Idle);
+    assert!(matches!(events.next().await, Some(SessionEvent::Ended { reason: EndReason::Reset, .. })));
+    scene.call().await.unwrap();
+    assert!(matches!(events.next().await, Some(SessionEvent::Resumed { .. })));
+    scene.client.forget();
+    scene.call().await.unwrap();
+    assert_eq!(scene.fake.script().starts, ["", "sid-1", ""]);
+    assert_eq!(scene.sids(), ["sid-1", "sid-1", "sid-3"]);
+}
+
+/// C26
+#[tokio::test(start_paused = true)]
+async fn a_reset_during_a_start_leaves_nobody_waiting_for_ever() {
+    let scene = Scene::new(OnExpiry::Retry);
+    scene.fake.script().start_delay = Duration::from_millis(100);
+    let reset = async {
+        sleep(Duration::from_millis(50)).await;
+        scene.client.reset();
+    };
+    let (outcome, ()) = tokio::join!(scene.call(), reset);
+    outcome.unwrap();
+    assert!(matches!(scene.client.state(), SessionState::Active { .. }));
+}
+
+/// C26
+#[tokio::test]
+async fn a_thousand_resets_leave_no_task_and_one_loop() {
+    let scene = Scene::begun(OnExpiry::Retry).await;
+    let tasks = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
+    let before = tasks();
+    for _ in 0..1000 {
+        scene.client.reset();
+        scene.call().await.unwrap();
+    }
+    let settled = async {
+        while tasks() > before {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(common::LONG, settled).await.expect("tasks are left");
+    scene.fake.script().beats.clear();
+    sleep(WINDOW).await;
+    let beats = scene.fake.script().beats.len();
+    assert!((5..=8).contains(&beats), "{beats} heartbeats in a window");
+    assert!(scene.sids().iter().all(|sid| sid == "sid-1"));
+}
+
+/// C20, C26: whatever happens in whatever order, a session that is shown as active is being kept alive.
+#[tokio::test(start_paused = true)]
+async fn whatever_happens_an_active_session_has_heartbeats() {
+    for seed in 0..60 {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let scene = Scene::new(if seed % 2 == 0 { OnExpiry::Retry } else { OnExpiry::Surface });
+        for _ in 0..40 {
+            match rng.u8(..10) {
+                0 => scene.client.reset(),
+                1 => scene.client.forget(),
+                2 => scene.fake.expire_all(),
+                3 => scene.fake.script().beat_errors.push_back(Status::internal("x")),
+                4 => scene.fake.script().start_errors.push_back(Status::unavailable("x")),
+                5 => scene.local.delay(|_| None),
+                6 => scene.local.lose(),
+                7 => {
+                    scene.local.reconnect();
+                    let delay = Duration::from_millis(rng.u64(..300));
+                    scene.local.delay(move |_| Some((delay, delay)));
+                }
+                _ => drop(tokio::time::timeout(Duration::from_millis(rng.u64(..500)), scene.call()).await),
+            }
+            sleep(Duration::from_millis(rng.u64(..1000))).await;
+        }
+        scene.local.reconnect();
+        scene.fake.script().start_errors.clear();
+        scene.local.delay(|_| Some((Duration::ZERO, Duration::ZERO)));
+        sleep(Duration::from_secs(60)).await;
+        // Whatever it is by now, it is true.
+        scene.fake.script().beats.clear();
+        let active = matches!(scene.client.state(), SessionState::Active { .. });
+        sleep(WINDOW).await;
+        let beats = scene.fake.script().beats.len();
+        assert_eq!(active, beats > 0, "seed {seed}: {beats} heartbeats");
+        assert!(beats <= 8, "seed {seed}: {beats} heartbeats, more than one loop");
+        let _ = scene.call().await;
+        scene.call().await.unwrap_or_else(|error| panic!("seed {seed}: {error:?}"));
+    }
+}
+
+/// C23
+#[tokio::test(start_paused = true)]
+async fn after_a_short_outage_the_session_goes_on_before_any_call_that_waited() {
+    let scene = Scene::begun(OnExpiry::Retry).await;
+    let mut events = scene.client.events();
+    sleep(WINDOW).await;
+    scene.local.lose();
+    let calls = join_all((0..5).map(|_| scene.call()));
+    let outage = async {
+        sleep(WINDOW / 2).await;
+        let beats = scene.fake.script().beats.len();
+        scene.local.reconnect();
+        beats
+    };
+    let (calls, _) = tokio::join!(calls, outage);
+    assert!(calls.iter().all(Result::is_ok), "{calls:?}");
+    assert_eq!(scene.fake.script().starts, ["", "sid-1"]);
+    assert_eq!(scene.sids(), ["sid-1"; 6]);
+    let resumed = loop {
+        match events.next().await.unwrap() {
+            SessionEvent::Lease { .. } => {}
+            other => break other,
+        }
+    };
+    assert!(matches!(resumed, SessionEvent::Resumed { .. }), "{resumed}");
+    scene.fake.script().expire(Some(tokio::time::Instant::now()));
+    assert_eq!(scene.fake.script().expired.len(), 0);
+}
+
+/// C23, C24
+#[tokio::test(start_paused = true)]
+async fn after_a_long_outage_there_is_a_new_session_and_it_is_told() {
+    for (policy, goes_on) in [(OnExpiry::Retry, true), (OnExpiry::Surface, false)] {
+        let scene = Scene::begun(policy).await;
+        let mut events = scene.client.events();
+        scene.local.lose();
+        sleep(WINDOW / 100).await;
+        let outage = async {
+            sleep(WINDOW * 3).await;
+            scene.local.reconnect();
+        };
+        let (call, ()) = tokio::join!(scene.call(), outage);
+        assert_eq!(call.is_ok(), goes_on, "{policy:?} {call:?}");
+        // The old id never reached the robot on the new connection but in a start.
+        assert_eq!(scene.sids().last().map(String::as_str), Some(if goes_on { "sid-2" } else { "sid-1" }));
+        assert_eq!(scene.fake.script().starts, ["", "sid-1"]);
+        loop {
+            if let SessionEvent::Replaced { reason, gap, .. } = events.next().await.unwrap() {
+                assert_eq!(reason, ReplaceReason::Reconnected);
+                assert!(gap >= WINDOW * 3);
+                break;
+            }
+        }
+    }
+}
