@@ -9,3 +9,9 @@ mod caller;
 mod monitored;
 
 pub use self::monitored::{Monitored, Monitoring};
+
+pub mod names;
+pub use self::names::{
+    DialOptions, EXEMPT_METADATA_METHODS, LOGGER, RobotServiceStub, SESSION_METADATA_KEY,
+    SendSessionHeartbeatRequest, StartSessionRequest, StartSessionResponse, dial,
+};
