@@ -134,3 +134,8 @@ impl Stats {
 /// Session starts, heartbeats and `StopAll` are urgent by themselves. Direct transports ignore it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Urgent;
+
+/// When a call's headers came off the wire; an extension of every request over a data channel. What waited for
+/// a turn on a busy robot is judged by this time, not by that of its turn. Direct calls have none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Arrived(pub tokio::time::Instant);
