@@ -47,7 +47,7 @@ async fn run(args: Args) -> Result<(), Box<dyn Error>> {
     if let Some(addr) = args.listen.or(loopback) {
         robot = robot.listen(addr);
     }
-    let robot = robot.start(common::routes()).await?;
+    let robot = robot.start(common::routes().add_service(common::motor::Motor::new("m1").service())).await?;
     if let Some(addr) = robot.local_addr() {
         common::say!("LISTENING {addr}");
     }

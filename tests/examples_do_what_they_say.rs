@@ -12,7 +12,14 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
+use farlink::DialOptions;
+use farlink::proto::motor::motor_service_client::MotorServiceClient;
+use farlink::proto::motor::{
+    GetPositionRequest, GoForRequest, GoToRequest, IsMovingRequest, IsPoweredRequest,
+    ResetZeroPositionRequest, SetPowerRequest, SetRpmRequest, StopRequest,
+};
 use farlink_signaling::SignalingServer;
+use tonic::Code;
 
 const NAME: &str = "robot.example";
 /// Longer than anything here takes on a machine that is busy.
@@ -343,6 +350,67 @@ fn the_programs_work_with_the_signaling_program() {
     assert!(signaling.end().0.success());
     let said = robot.errors.recv_timeout(PATIENCE).unwrap();
     assert!(said.contains("not reachable via"), "{said}");
+}
+
+#[test]
+fn a_robot_s_motor_turns_as_it_is_asked_to() {
+    let robot = Program::start(&example("robot"), &["--host", NAME, "--insecure"]);
+    let address = robot.line("LISTENING ");
+    tokio::runtime::Runtime::new().unwrap().block_on(async {
+        let options = DialOptions::new().insecure(true).disable_webrtc(true);
+        let channel = farlink::dial(&address, options).await.unwrap();
+        let m1 = || "m1".to_owned();
+        let mut motor = MotorServiceClient::new(channel);
+        let set_power = |power_pct| SetPowerRequest { name: m1(), power_pct, extra: None };
+        motor.set_power(set_power(-0.5)).await.unwrap();
+        assert_eq!(robot.line("MOTOR m1 "), "power -0.5");
+        let powered =
+            motor.is_powered(IsPoweredRequest { name: m1(), extra: None }).await.unwrap().into_inner();
+        assert_eq!((powered.is_on, powered.power_pct), (true, -0.5));
+        assert!(motor.is_moving(IsMovingRequest { name: m1() }).await.unwrap().into_inner().is_moving);
+        motor.stop(StopRequest { name: m1(), extra: None }).await.unwrap();
+        assert_eq!(robot.line("MOTOR m1 "), "stopped by call");
+        assert!(!motor.is_moving(IsMovingRequest { name: m1() }).await.unwrap().into_inner().is_moving);
+        let mut watching = motor.clone();
+        let mut position = async || {
+            let request = GetPositionRequest { name: m1(), extra: None };
+            watching.get_position(request).await.unwrap().into_inner().position
+        };
+        assert!(position().await < 0.0);
+
+        let zero = ResetZeroPositionRequest { name: m1(), offset: 0.0, extra: None };
+        motor.reset_zero_position(zero).await.unwrap();
+        let go_for = move |rpm, revolutions| GoForRequest { name: m1(), rpm, revolutions, extra: None };
+        motor.go_for(go_for(-1000.0, -0.25)).await.unwrap();
+        assert_eq!(robot.line("MOTOR m1 "), "power 1");
+        assert_eq!(robot.line("MOTOR m1 "), "stopped by itself, where it should be");
+        assert_eq!(position().await, 0.25);
+        let back = GoToRequest { name: m1(), rpm: 100.0, position_revolutions: 0.0, extra: None };
+        motor.go_to(back).await.unwrap();
+        assert_eq!(position().await, 0.0);
+
+        let mut other = motor.clone();
+        let long = tokio::spawn(async move { other.go_for(go_for(60.0, 1e6)).await });
+        while robot.line("MOTOR m1 ") != "power 0.6" {}
+        let rpm = SetRpmRequest { name: m1(), rpm: 20.0, extra: None };
+        motor.set_rpm(rpm).await.unwrap();
+        let error = long.await.unwrap().unwrap_err();
+        assert_eq!(error.code(), Code::Aborted, "{error}");
+        assert_eq!(robot.line("MOTOR m1 "), "power 0.2");
+
+        let code = async |power| motor.clone().set_power(set_power(power)).await.unwrap_err().code();
+        assert_eq!(code(1.5).await, Code::InvalidArgument);
+        assert_eq!(code(f64::NAN).await, Code::InvalidArgument);
+        for (rpm, revolutions) in
+            [(0.0, 1.0), (f64::INFINITY, 1.0), (10.0, 0.0), (10.0, f64::NAN), (0.2, 1e300)]
+        {
+            let error = motor.go_for(go_for(rpm, revolutions)).await.unwrap_err();
+            assert_eq!(error.code(), Code::InvalidArgument, "{rpm} {revolutions}: {error}");
+        }
+        let error = motor.stop(StopRequest { name: "m2".to_owned(), extra: None }).await.unwrap_err();
+        assert_eq!(error.code(), Code::NotFound);
+        assert!(error.message().contains("m2") && error.message().contains("m1"), "{error}");
+    });
 }
 
 #[test]

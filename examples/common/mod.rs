@@ -14,6 +14,9 @@ use futures_core::Stream;
 use tonic::service::Routes;
 use tonic::{Request, Response, Status, Streaming};
 
+#[allow(dead_code, reason = "not every example has a motor")]
+pub(crate) mod motor;
+
 /// Prints a line; a reader that has gone is no reason to end.
 #[allow(unused_macros, reason = "not every example prints this way")]
 macro_rules! say {

@@ -3,15 +3,19 @@
 //! Floor 4, above everything else. `caller` keeps a session alive over any transport and says in time when it
 //! no longer can; [`robot`] is the other end: it knows who moves what, and stops it.
 
+pub mod names;
 pub mod robot;
 
 mod caller;
 mod monitored;
 
 pub use self::caller::{
-    EndReason, LOGGER, LeaseState, OnExpiry, OnStartFailure, Policy, ReplaceReason, SessionCall,
+    EndReason, LeaseState, OnExpiry, OnStartFailure, Policy, ReplaceReason, SessionCall,
     SessionError, SessionEvent, SessionEvents, SessionId, SessionOptions, SessionState, SessionStats,
     Sessions, SessionsClient, SessionsClientBuilder, SessionsLayer,
 };
 pub use self::monitored::{Monitored, Monitoring};
-pub use crate::wire::session::{EXEMPT_METADATA_METHODS, SESSION_METADATA_KEY};
+pub use self::names::{
+    DialOptions, EXEMPT_METADATA_METHODS, LOGGER, RobotServiceStub, SESSION_METADATA_KEY,
+    SendSessionHeartbeatRequest, StartSessionRequest, StartSessionResponse, dial,
+};

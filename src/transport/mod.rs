@@ -143,3 +143,8 @@ pub struct Urgent;
 /// For what has a meaning on one connection only, such as a session's id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OnConnection(pub u64);
+
+/// When a call's headers came off the wire; an extension of every request over a data channel. What waited for
+/// a turn on a busy robot is judged by this time, not by that of its turn. Direct calls have none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Arrived(pub tokio::time::Instant);

@@ -39,5 +39,4 @@ pub use self::policy::{OnExpiry, OnStartFailure, Policy, SessionOptions};
 pub use self::service::{SessionCall, Sessions};
 pub use self::stats::SessionStats;
 
-/// The target of this module's logs, all at debug: `RUST_LOG=farlink::sessions=debug` shows them.
-pub const LOGGER: &str = "farlink::sessions";
+use crate::sessions::names::LOGGER;

@@ -1,1 +1,4 @@
 //! The robot's side.
+
+mod book;
+mod owner;

@@ -11,7 +11,7 @@ pub struct Limits {
     pub max_message: usize,
     /// Calls open at once. A caller's default is 255: robots that still run goutils before v0.6 drop the
     /// 257th without a word. A robot's is 4096. A caller's calls wait, urgent ones do not; a robot refuses with
-    /// RESOURCE_EXHAUSTED.
+    /// RESOURCE_EXHAUSTED, and takes 64 urgent ones more.
     pub max_streams: usize,
     /// Bytes of whole messages that one call holds unread, 64 more for each message. Default 32 MiB. One
     /// message always fits.

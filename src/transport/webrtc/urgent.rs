@@ -9,3 +9,7 @@ const URGENT: &[&str] = &[SEND_SESSION_HEARTBEAT, START_SESSION, "/viam.robot.v1
 pub(super) fn is_urgent(method: &str) -> bool {
     URGENT.contains(&method)
 }
+
+/// Urgent calls that a robot takes beyond its limit: a caller whose other calls fill the connection still keeps
+/// its session.
+pub(super) const URGENT_BEYOND_LIMIT: usize = 64;

@@ -12,17 +12,19 @@ use bytes::Bytes;
 use http::Extensions;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
+use tokio::time::Instant;
 use tonic::Status;
 use tracing::Instrument as _;
 
 use super::call::{self, Reply};
 use super::{Methods, RobotService};
 use crate::proto::webrtc::{Metadata, RequestHeaders, request};
-use crate::transport::CloseReason;
 use crate::transport::webrtc::driver::Demux;
 use crate::transport::webrtc::inbox::{End, Held, Inbox};
 use crate::transport::webrtc::limits::{Limits, Overflow};
 use crate::transport::webrtc::outbox::{Ending, Outbox};
+use crate::transport::webrtc::urgent::{self, URGENT_BEYOND_LIMIT};
+use crate::transport::{Arrived, CloseReason};
 use crate::wire::frame::{self, RequestKind};
 use crate::wire::stream::{RequestEvent, RequestStream};
 
@@ -156,13 +158,14 @@ impl Table {
     }
 
     /// Lets a call in. Under one lock, so that a drain sees every call that was let in before it.
-    fn insert(&self, stream: u64, call: Call) -> Result<(), Status> {
+    fn insert(&self, stream: u64, call: Call, urgent: bool) -> Result<(), Status> {
+        let beyond = if urgent { URGENT_BEYOND_LIMIT } else { 0 };
         let mut state = self.lock();
         let open = state.calls.len();
         if state.refusing {
             return Err(Status::unavailable("the robot is shutting down"));
         }
-        if open >= self.limits.max_streams {
+        if open >= self.limits.max_streams.saturating_add(beyond) {
             let text = format!("{open} calls are in flight on this connection already");
             return Err(Status::resource_exhausted(text));
         }
@@ -174,6 +177,7 @@ impl Table {
 
     /// Starts a call whose headers have come; keeping them costs `head` bytes.
     fn start(self: &Arc<Self>, stream: u64, headers: RequestHeaders, head: usize) {
+        let arrived = Arrived(Instant::now());
         self.opened.fetch_add(1, Ordering::Relaxed);
         self.outbox.open(stream);
         let mut inbox = Inbox::new(Arc::clone(&self.held));
@@ -185,7 +189,7 @@ impl Table {
         let wire = RequestStream::new(self.limits.max_message);
         let one_message = self.methods.ends_with_first_message(&headers);
         let call = Call { wire, head, one_message, inbox: Arc::clone(&inbox), handler: None };
-        if let Err(status) = self.insert(stream, call) {
+        if let Err(status) = self.insert(stream, call, urgent::is_urgent(&headers.method)) {
             let trailers = frame::response_trailers(stream, &status, Metadata::default());
             self.outbox.end(stream, Ending::Cut, empty_head(stream), trailers);
             return;
@@ -196,7 +200,9 @@ impl Table {
         let span = tracing::debug_span!("rpc", stream, ?method);
         let reply = Reply::new(Arc::clone(self), stream);
         let service = self.service.clone();
-        let handler = call::run(service, headers, inbox, self.extensions.clone(), reply);
+        let mut extensions = self.extensions.clone();
+        extensions.insert(arrived);
+        let handler = call::run(service, headers, inbox, extensions, reply);
         let handler = tokio::spawn(handler.instrument(span)).abort_handle();
         match self.lock().calls.get_mut(&stream) {
             Some(call) => call.handler = Some(handler),

@@ -1,0 +1,400 @@
+//! The rules of sessions at the robot: who lives, until when, who moved what, and what must be stopped.
+//!
+//! Floor 4, pure: no clock, no lock, no I/O, no randomness. `manager` holds one of these under a lock, asks it
+//! at the right times and does what it says.
+//!
+//! # Invariant
+//! A session lives as long as now is before its deadline, and at the deadline it does not (as rdk's). Every
+//! sign of life moves the deadline to one window after its arrival, never back. A session that is gone never
+//! comes back: what it held is condemned in the same step.
+
+mod deadlines;
+mod expired;
+mod holdings;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use self::deadlines::Deadlines;
+use self::expired::Expired;
+use self::holdings::Holdings;
+pub(crate) use self::holdings::Stop;
+use super::owner::{Caller, Payer};
+
+/// The numbers that the rules go by.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Rules {
+    /// How long a session lives after a sign of life.
+    pub(crate) window: Duration,
+    /// Live sessions at once.
+    pub(crate) max_sessions: usize,
+    /// Those of one owner, or of one host for callers who have proven nothing.
+    pub(crate) max_per_owner: usize,
+    /// Resources that are held or being stopped at once.
+    pub(crate) max_resources: usize,
+    /// Whether a heartbeat may come over another connection of the same owner on the same host.
+    pub(crate) same_host: bool,
+}
+
+/// All sessions of a robot.
+#[derive(Debug, Clone)]
+pub(crate) struct Book {
+    rules: Rules,
+    sessions: BTreeMap<Uuid, Session>,
+    deadlines: Deadlines,
+    holdings: Holdings,
+    payers: BTreeMap<Payer, usize>,
+    connections: BTreeMap<u64, BTreeSet<Uuid>>,
+    expired: Expired,
+}
+
+/// One session.
+#[derive(Debug, Clone)]
+pub(crate) struct Session {
+    /// Who may use it, and from where its calls come.
+    pub(crate) caller: Caller,
+    /// When it is gone, but for another sign of life.
+    pub(crate) deadline: Instant,
+    /// When the last sign of life arrived.
+    pub(crate) seen: Instant,
+    /// The connection was lost at this time, and there was no other since.
+    pub(crate) disconnected: Option<Instant>,
+    held: BTreeSet<String>,
+    payer: Payer,
+}
+
+/// A session that is there now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Started {
+    pub(crate) id: Uuid,
+    /// It was there before.
+    pub(crate) resumed: bool,
+}
+
+/// Why there is no session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NotStarted {
+    /// The robot has as many as it takes.
+    Full,
+    /// This caller has as many as one may.
+    FullForOwner,
+    /// It is another owner's.
+    Foreign,
+}
+
+/// Why an id is no good.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Refused {
+    /// The caller had this session, and must start anew or resume.
+    Expired,
+    /// The caller never had such a session, as far as anybody may know.
+    Unknown,
+}
+
+/// Why a resource cannot be taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NotTaken {
+    /// The session is gone.
+    Expired,
+    /// It is being stopped: wait for the end of that.
+    Stopping,
+    /// Too many are held.
+    Full,
+}
+
+/// A session that has ended, and what must be stopped for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Ended {
+    pub(crate) id: Uuid,
+    pub(crate) stops: Vec<Stop>,
+}
+
+impl Book {
+    pub(crate) fn new(rules: Rules) -> Self {
+        Self {
+            rules,
+            sessions: BTreeMap::new(),
+            deadlines: Deadlines::default(),
+            holdings: Holdings::default(),
+            payers: BTreeMap::new(),
+            connections: BTreeMap::new(),
+            expired: Expired::default(),
+        }
+    }
+
+    /// Starts a session with the id `fresh`, or goes on with `resume`. A session that is resumed belongs to
+    /// the caller's connection from now on. One that is gone, or never was, is no error.
+    pub(crate) fn start(
+        &mut self,
+        caller: &Caller,
+        resume: Option<Uuid>,
+        fresh: Uuid,
+        arrived: Instant,
+        now: Instant,
+    ) -> Result<Started, NotStarted> {
+        if let Some(id) = resume
+            && let Some(session) = self.sessions.get_mut(&id)
+            && session.lives(arrived, now, self.rules.window)
+        {
+            if session.caller.owner != caller.owner {
+                return Err(NotStarted::Foreign);
+            }
+            session.disconnected = None;
+            session.sign(arrived, self.rules.window);
+            let before = std::mem::replace(&mut session.caller, caller.clone()).connection;
+            self.unbind(before, id);
+            self.connections.entry(caller.connection).or_default().insert(id);
+            return Ok(Started { id, resumed: true });
+        }
+        if self.sessions.len() >= self.rules.max_sessions {
+            return Err(NotStarted::Full);
+        }
+        let payer = caller.payer();
+        let paid = self.payers.entry(payer.clone()).or_default();
+        if *paid >= self.rules.max_per_owner {
+            return Err(NotStarted::FullForOwner);
+        }
+        *paid += 1;
+        let deadline = now + self.rules.window;
+        let session = Session {
+            caller: caller.clone(),
+            deadline,
+            seen: now,
+            disconnected: None,
+            held: BTreeSet::new(),
+            payer,
+        };
+        self.connections.entry(caller.connection).or_default().insert(fresh);
+        self.sessions.insert(fresh, session);
+        self.deadlines.no_later(fresh, deadline);
+        Ok(Started { id: fresh, resumed: false })
+    }
+
+    /// A heartbeat that arrived at this time; returns how long after the sign of life before it.
+    pub(crate) fn heartbeat(
+        &mut self,
+        id: Uuid,
+        caller: &Caller,
+        arrived: Instant,
+        now: Instant,
+    ) -> Result<Duration, Refused> {
+        let session = self.find(id, caller, arrived, now)?;
+        let may = session.caller.connection == caller.connection
+            || (self.rules.same_host && session.caller.host == caller.host);
+        if !may {
+            return Err(session.elsewhere());
+        }
+        let gap = arrived.saturating_duration_since(session.seen);
+        self.sign(id, arrived);
+        Ok(gap)
+    }
+
+    /// A monitored call under this session, whose headers arrived at this time: a sign of life too, as in rdk.
+    pub(crate) fn admit(
+        &mut self,
+        id: Uuid,
+        caller: &Caller,
+        arrived: Instant,
+        now: Instant,
+    ) -> Result<(), Refused> {
+        let session = self.find(id, caller, arrived, now)?;
+        if session.caller.connection != caller.connection {
+            return Err(session.elsewhere());
+        }
+        self.sign(id, arrived);
+        Ok(())
+    }
+
+    /// The session moves the resource from now on, and nobody else does; returns who did before.
+    pub(crate) fn associate(
+        &mut self,
+        resource: &str,
+        session: Uuid,
+        now: Instant,
+    ) -> Result<Option<Uuid>, NotTaken> {
+        if self.holdings.is_stopping(resource) {
+            return Err(NotTaken::Stopping);
+        }
+        if self.sessions.get(&session).is_none_or(|session| session.deadline <= now) {
+            return Err(NotTaken::Expired);
+        }
+        if !self.holdings.knows(resource) && self.holdings.len() >= self.rules.max_resources {
+            return Err(NotTaken::Full);
+        }
+        let before = self.holdings.take(resource, session).filter(|before| *before != session);
+        if let Some(before) = before.and_then(|before| self.sessions.get_mut(&before)) {
+            before.held.remove(resource);
+        }
+        if let Some(session) = self.sessions.get_mut(&session) {
+            session.held.insert(resource.to_owned());
+        }
+        Ok(before)
+    }
+
+    /// A caller without a session moves the resource: whoever held it no longer does. Returns who did.
+    pub(crate) fn release(&mut self, resource: &str) -> Result<Option<Uuid>, NotTaken> {
+        if self.holdings.is_stopping(resource) {
+            return Err(NotTaken::Stopping);
+        }
+        let before = self.holdings.release(resource);
+        if let Some(before) = before.and_then(|before| self.sessions.get_mut(&before)) {
+            before.held.remove(resource);
+        }
+        Ok(before)
+    }
+
+    /// The connection is gone. With a grace its sessions have no more time than that, but for another sign of
+    /// life. Returns which they are.
+    pub(crate) fn disconnected(
+        &mut self,
+        connection: u64,
+        grace: Option<Duration>,
+        now: Instant,
+    ) -> Vec<Uuid> {
+        let ids = self.connections.get(&connection).into_iter().flatten().copied().collect::<Vec<_>>();
+        for id in &ids {
+            let Some(session) = self.sessions.get_mut(id) else { continue };
+            session.disconnected = Some(now);
+            if let Some(grace) = grace {
+                session.deadline = session.deadline.min(now + grace);
+                self.deadlines.no_later(*id, session.deadline);
+            }
+        }
+        ids
+    }
+
+    /// Ends the sessions whose deadline has come.
+    pub(crate) fn expire(&mut self, now: Instant) -> Vec<Ended> {
+        let mut ended = Vec::new();
+        while let Some(id) = self.deadlines.pop(now) {
+            match self.sessions.get(&id).map(|session| session.deadline) {
+                Some(deadline) if deadline > now => self.deadlines.no_later(id, deadline),
+                Some(_) => ended.extend(self.end(id)),
+                None => {}
+            }
+        }
+        ended
+    }
+
+    /// Ends all sessions.
+    pub(crate) fn end_all(&mut self) -> Vec<Ended> {
+        let ids = self.sessions.keys().copied().collect::<Vec<_>>();
+        ids.into_iter().filter_map(|id| self.end(id)).collect()
+    }
+
+    /// When [`expire`](Self::expire) must be called: never later than the first deadline, at times before it.
+    pub(crate) fn next_deadline(&self) -> Option<Instant> {
+        self.deadlines.first()
+    }
+
+    /// Whether the stop is still wanted, which nobody can change from now until [`end_stop`](Self::end_stop).
+    pub(crate) fn begin_stop(&mut self, stop: &Stop) -> bool {
+        self.holdings.begin(stop)
+    }
+
+    /// A stop that had begun is over. If `again`, it will begin another time unless somebody takes the resource.
+    pub(crate) fn end_stop(&mut self, stop: &Stop, again: bool) {
+        self.holdings.end(stop, again);
+    }
+
+    /// Whether the resource is being stopped.
+    pub(crate) fn is_stopping(&self, resource: &str) -> bool {
+        self.holdings.is_stopping(resource)
+    }
+
+    /// The sessions that have not ended.
+    pub(crate) fn sessions(&self) -> impl Iterator<Item = (Uuid, &Session)> {
+        self.sessions.iter().map(|(id, session)| (*id, session))
+    }
+
+    /// One of them.
+    pub(crate) fn session(&self, id: Uuid) -> Option<&Session> {
+        self.sessions.get(&id)
+    }
+
+    /// The resources that are held, with their session, and those whose stop is not over, with none.
+    #[cfg_attr(not(test), expect(dead_code, reason = "for those who check the rules"))]
+    pub(crate) fn resources(&self) -> impl Iterator<Item = (&str, Option<Uuid>)> {
+        self.holdings.iter()
+    }
+
+    /// How many sessions there are.
+    pub(crate) fn len(&self) -> usize {
+        self.sessions.len()
+    }
+
+    /// A session that this owner may go on with.
+    fn find(&self, id: Uuid, caller: &Caller, arrived: Instant, now: Instant) -> Result<&Session, Refused> {
+        let Some(session) = self.sessions.get(&id) else {
+            let had_it = self.expired.was_of(id, &caller.owner);
+            return Err(if had_it { Refused::Expired } else { Refused::Unknown });
+        };
+        if session.caller.owner != caller.owner {
+            return Err(Refused::Unknown);
+        }
+        if !session.lives(arrived, now, self.rules.window) {
+            return Err(Refused::Expired);
+        }
+        Ok(session)
+    }
+
+    fn sign(&mut self, id: Uuid, arrived: Instant) {
+        if let Some(session) = self.sessions.get_mut(&id) {
+            session.sign(arrived, self.rules.window);
+        }
+    }
+
+    fn end(&mut self, id: Uuid) -> Option<Ended> {
+        let session = self.sessions.remove(&id)?;
+        self.deadlines.remove(id);
+        self.unbind(session.caller.connection, id);
+        if let Some(paid) = self.payers.get_mut(&session.payer) {
+            *paid -= 1;
+            if *paid == 0 {
+                self.payers.remove(&session.payer);
+            }
+        }
+        let stops = session.held.iter().filter_map(|resource| self.holdings.condemn(resource)).collect();
+        self.expired.remember(id, session.caller.owner);
+        Some(Ended { id, stops })
+    }
+
+    fn unbind(&mut self, connection: u64, id: Uuid) {
+        if let Some(ids) = self.connections.get_mut(&connection) {
+            ids.remove(&id);
+            if ids.is_empty() {
+                self.connections.remove(&connection);
+            }
+        }
+    }
+}
+
+impl Session {
+    /// Whether a sign of life that arrived then keeps it alive now. One whose window is over already is none: it
+    /// would be acknowledged, and the session gone.
+    fn lives(&self, arrived: Instant, now: Instant, window: Duration) -> bool {
+        arrived < self.deadline && now < self.deadline_after(arrived, window)
+    }
+
+    fn sign(&mut self, arrived: Instant, window: Duration) {
+        self.deadline = self.deadline_after(arrived, window);
+        self.seen = self.seen.max(arrived);
+    }
+
+    /// What was under way when the connection was lost does not make up for the loss.
+    fn deadline_after(&self, arrived: Instant, window: Duration) -> Instant {
+        let counts = self.disconnected.is_none_or(|lost| arrived > lost);
+        if counts { self.deadline.max(arrived + window) } else { self.deadline }
+    }
+
+    /// What its owner is told who comes over another connection. If the session's own is gone, the owner must
+    /// resume, and this is the word that makes every client do so.
+    fn elsewhere(&self) -> Refused {
+        if self.disconnected.is_some() { Refused::Expired } else { Refused::Unknown }
+    }
+}
