@@ -44,7 +44,7 @@ pub async fn dial(address: impl AsRef<str>, options: DialOptions) -> Result<Chan
 /// connection, which closes when the last clone and the last open call are dropped.
 ///
 /// A lost connection is not dialed again by itself: every call then fails with UNAVAILABLE, and
-/// [`closed`](Self::closed) says why. tonic's clients take messages of 4 MiB unless
+/// [`closed`](Self::closed) says why. [`Redial`](crate::redial::Redial) makes one that is. tonic's clients take messages of 4 MiB unless
 /// `max_decoding_message_size` says more; the wire carries 32 MiB.
 #[derive(Clone)]
 pub struct Channel {
@@ -71,9 +71,14 @@ struct About {
 impl Channel {
     /// A channel over a transport of your own.
     pub fn from_transport<T: Transport>(transport: T) -> Self {
+        Self::with_report(transport, None)
+    }
+
+    /// The same, and what a dial found out on the way to it.
+    pub(crate) fn with_report<T: Transport>(transport: T, report: Option<DialReport>) -> Self {
         let control: Arc<dyn Control> = Arc::new(transport.clone());
         let rpc = BoxCloneSyncService::new(transport);
-        let about = About { report: None, first_use: OnceLock::new() };
+        let about = About { report, first_use: OnceLock::new() };
         Self { carrier: Carrier::Other { rpc, control }, about: Arc::new(about) }
     }
 

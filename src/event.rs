@@ -10,11 +10,12 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use futures_core::Stream;
 
 use crate::dial::Failure;
-use crate::transport::{CloseReason, LinkState, LinkWatch, Path, TransportKind};
+use crate::transport::{CloseReason, LinkState, LinkWatch, Path, Reconnected, Reconnecting, TransportKind};
 
 /// Something that happened to a channel.
 #[derive(Debug, Clone)]
@@ -41,6 +42,32 @@ pub enum Event {
     Silent,
     /// The robot is heard again.
     Recovered,
+    /// The connection was lost, and another one is being made. Comes again for every further attempt. Only
+    /// from a channel that is dialed again ([`Redial`](crate::redial::Redial)), like the next two.
+    Reconnecting {
+        /// Why the connection was lost; from the second attempt on, how the one before it failed.
+        reason: String,
+        /// 1 for the first attempt.
+        attempt: u32,
+    },
+    /// There is another connection.
+    Reconnected {
+        /// What carries it.
+        transport: TransportKind,
+        /// The pair of candidates in use. WebRTC only.
+        path: Option<Path>,
+        /// How many attempts it took, the last one included.
+        attempts: u32,
+        /// How long there was no connection.
+        after: Duration,
+    },
+    /// No other connection could be made. Only [`Event::Closed`] follows.
+    GaveUp {
+        /// How many attempts failed.
+        attempts: u32,
+        /// How the last one failed.
+        error: String,
+    },
     /// Changes came faster than they were read; the next event tells how the channel stands now.
     Lagged {
         /// How many were missed.
@@ -64,6 +91,20 @@ impl fmt::Display for Event {
             Self::PathChanged { path } => write!(f, "path changed: {path}"),
             Self::Silent => f.write_str("the robot is silent"),
             Self::Recovered => f.write_str("the robot is heard again"),
+            Self::Reconnecting { reason, attempt } => {
+                write!(f, "reconnecting, attempt {attempt}: {reason}")
+            }
+            Self::Reconnected { transport, path, attempts, after } => {
+                write!(
+                    f,
+                    "reconnected over {transport} after {:.1} s (attempts: {attempts})",
+                    after.as_secs_f64()
+                )?;
+                path.iter().try_for_each(|path| write!(f, ": {path}"))
+            }
+            Self::GaveUp { attempts, error } => {
+                write!(f, "gave up reconnecting (attempts: {attempts}): {error}")
+            }
             Self::Lagged { missed } => write!(f, "{missed} events were missed"),
             Self::Closed { reason } => write!(f, "closed: {reason}"),
         }
@@ -83,12 +124,15 @@ impl Events {
     pub(crate) fn new(transport: TransportKind, fell_back: Option<Failure>, watch: LinkWatch) -> Self {
         let seen = watch.state();
         let mut ready = VecDeque::new();
+        let fell_back = fell_back.filter(|_| transport == TransportKind::Direct);
         ready.extend(fell_back.map(|reason| Event::FellBack { reason: Box::new(reason) }));
-        ready.push_back(Event::Connected { transport, path: seen.path.clone() });
+        ready.push_back(match &seen.reconnecting {
+            None => Event::Connected { transport, path: seen.path.clone() },
+            Some(now) => reconnecting(now),
+        });
         ready.extend(seen.silent.then_some(Event::Silent));
-        let closed = seen.closed.clone();
-        let next = closed.is_none().then(|| next_state(watch));
-        ready.extend(closed.map(|reason| Event::Closed { reason }));
+        let next = seen.closed.is_none().then(|| next_state(watch));
+        ready.extend(seen.closed.iter().flat_map(ending));
         Self { ready, seen, next }
     }
 
@@ -102,17 +146,47 @@ impl Events {
         if missed > 0 {
             self.ready.push_back(Event::Lagged { missed });
         }
-        if let Some(path) = state.path.clone().filter(|path| self.seen.path.as_ref() != Some(path)) {
-            self.ready.push_back(Event::PathChanged { path });
-        }
-        match (self.seen.silent, state.silent) {
+        let was_silent = match (&state.reconnecting, state.reconnected) {
+            (Some(now), _) => {
+                let news = self.seen.reconnecting.as_ref() != Some(now);
+                self.ready.extend(news.then(|| reconnecting(now)));
+                false
+            }
+            (None, Some(how)) if state.connection != self.seen.connection => {
+                let Reconnected { transport, attempts, after } = how;
+                let path = state.path.clone();
+                self.ready.push_back(Event::Reconnected { transport, path, attempts, after });
+                false
+            }
+            _ => {
+                let moved = state.path.clone().filter(|path| self.seen.path.as_ref() != Some(path));
+                self.ready.extend(moved.map(|path| Event::PathChanged { path }));
+                self.seen.silent
+            }
+        };
+        match (was_silent, state.silent) {
             (false, true) => self.ready.push_back(Event::Silent),
             (true, false) => self.ready.push_back(Event::Recovered),
             _ => {}
         }
-        self.ready.extend(state.closed.clone().map(|reason| Event::Closed { reason }));
+        self.ready.extend(state.closed.iter().flat_map(ending));
         self.seen = state;
     }
+}
+
+fn reconnecting(now: &Reconnecting) -> Event {
+    Event::Reconnecting { reason: now.to_string(), attempt: now.attempt }
+}
+
+/// What comes last.
+fn ending(reason: &CloseReason) -> impl Iterator<Item = Event> + use<> {
+    let gave_up = match reason {
+        CloseReason::GaveUp { attempts, last } => {
+            Some(Event::GaveUp { attempts: *attempts, error: last.clone() })
+        }
+        _ => None,
+    };
+    gave_up.into_iter().chain([Event::Closed { reason: reason.clone() }])
 }
 
 impl Stream for Events {
@@ -127,7 +201,7 @@ impl Stream for Events {
             let (state, watch) = ready!(next.as_mut().poll(cx));
             self.next = None;
             match state {
-                None => self.ready.push_back(Event::Closed { reason: CloseReason::Local }),
+                None => self.ready.extend(ending(&CloseReason::Local)),
                 Some(state) => {
                     if state.closed.is_none() {
                         self.next = Some(next_state(watch));
@@ -194,5 +268,50 @@ mod tests {
         }
         assert!(matches!(events.next().await, Some(Event::Lagged { missed: 4 })));
         assert!(matches!(events.next().await, Some(Event::Silent)));
+    }
+
+    #[tokio::test]
+    async fn a_channel_that_is_dialed_again_tells_every_attempt_and_its_end() {
+        let (sender, receiver) = watch::channel(state(0, true, None));
+        let mut events = Events::new(TransportKind::WebRtc, None, LinkWatch::new(receiver.clone()));
+        assert!(matches!(events.next().await, Some(Event::Connected { .. })));
+        assert!(matches!(events.next().await, Some(Event::Silent)));
+        let mut now = state(0, false, None);
+        for (number, failure) in [(1, None), (2, Some("no answer".to_owned()))] {
+            now.change += 1;
+            now.reconnecting = Some(Reconnecting::new(number, CloseReason::Peer, failure.clone()));
+            sender.send_replace(now.clone());
+            let told = events.next().await;
+            let Some(Event::Reconnecting { reason, attempt }) = told else { panic!("{told:?}") };
+            assert_eq!((attempt, reason), (number, failure.unwrap_or(CloseReason::Peer.to_string())));
+        }
+        // Who comes now is told how it stands now.
+        let mut late = Events::new(TransportKind::WebRtc, None, LinkWatch::new(receiver));
+        assert!(matches!(late.next().await, Some(Event::Reconnecting { attempt: 2, .. })));
+        let path = Path::new((CandidateKind::Host, "a:1"), (CandidateKind::Relay, "b:2"));
+        let after = Duration::from_secs(1);
+        now.change += 1;
+        now.reconnecting = None;
+        (now.connection, now.path) = (2, Some(path.clone()));
+        now.reconnected = Some(Reconnected::new(TransportKind::Direct, 2, after));
+        sender.send_replace(now.clone());
+        for events in [&mut events, &mut late] {
+            let told = events.next().await;
+            let Some(Event::Reconnected { transport, path: new, attempts, after: time }) = told else {
+                panic!("{told:?}")
+            };
+            assert_eq!((transport, new, attempts), (TransportKind::Direct, Some(path.clone()), 2));
+            assert_eq!(time, after);
+        }
+        now.change += 1;
+        now.closed = Some(CloseReason::GaveUp { attempts: 3, last: "no answer".into() });
+        sender.send_replace(now);
+        let told = events.next().await;
+        assert!(
+            matches!(&told, Some(Event::GaveUp { attempts: 3, error }) if error == "no answer"),
+            "{told:?}"
+        );
+        assert!(matches!(events.next().await, Some(Event::Closed { .. })));
+        assert!(events.next().await.is_none());
     }
 }

@@ -36,6 +36,7 @@
 
 pub mod address;
 pub mod auth;
+mod backoff;
 mod channel;
 pub mod dial;
 mod event;

@@ -16,6 +16,7 @@ const RANKS: &[(&str, u32)] = &[
     ("proto", 0),
     ("wire", 1),
     ("address", 2),
+    ("backoff", 3),
     ("peer", 10),
     ("peer::memory", 11),
     ("peer::webrtc_rs", 11),

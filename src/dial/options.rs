@@ -37,9 +37,9 @@ pub struct DialOptions {
     pub allow_insecure_downgrade: bool,
     /// The same even with credentials. Anybody on the way can take them. Default false.
     pub allow_insecure_with_creds_downgrade: bool,
-    /// Nothing in this version reads it: a channel whose connection is lost stays lost, and `dial` dials
-    /// once. Reconnecting comes with sessions; then it says how often a lost connection is dialed again, 0
-    /// being for ever. Default 3.
+    /// After how many failed attempts in a row [`Redial`](crate::redial::Redial) gives up on a connection
+    /// that was lost; 0 is never. `dial` itself does not read it: it dials once, and its channel stays lost
+    /// when its connection is. Default 3.
     pub max_reconnect_attempts: u32,
     /// How long the whole dial may take, fallback included. Default 20 s; more than zero, at most a day.
     pub timeout: Duration,

@@ -8,10 +8,16 @@ pub mod robot;
 mod caller;
 mod monitored;
 
+pub use self::caller::{
+    EndReason, LOGGER, LeaseState, OnExpiry, OnStartFailure, Policy, ReplaceReason, SessionCall,
+    SessionError, SessionEvent, SessionEvents, SessionId, SessionOptions, SessionState, SessionStats,
+    Sessions, SessionsClient, SessionsClientBuilder, SessionsLayer,
+};
 pub use self::monitored::{Monitored, Monitoring};
+pub use crate::wire::session::{EXEMPT_METADATA_METHODS, SESSION_METADATA_KEY};
 
 pub mod names;
 pub use self::names::{
-    DialOptions, EXEMPT_METADATA_METHODS, LOGGER, RobotServiceStub, SESSION_METADATA_KEY,
-    SendSessionHeartbeatRequest, StartSessionRequest, StartSessionResponse, dial,
+    DialOptions, RobotServiceStub, SendSessionHeartbeatRequest, StartSessionRequest, StartSessionResponse,
+    dial,
 };

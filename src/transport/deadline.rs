@@ -14,7 +14,7 @@ use bytes::Bytes;
 use futures_util::future::{Either, select};
 use http::{HeaderMap, Response};
 use http_body::{Body as _, Frame};
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::{Instant, Sleep, sleep_until, timeout};
 use tonic::body::Body;
 use tonic::{Code, Status};
 
@@ -38,6 +38,17 @@ pub(crate) async fn enforce<E: From<Status>>(
     Ok(response.map(|body| {
         if body.is_end_stream() { body } else { Body::new(DeadlineBody { body: Some(body), expiry }) }
     }))
+}
+
+/// Waits for what a call needs before it can be made, at most this long.
+pub(crate) async fn within<T, E: From<Status>>(
+    left: Option<Duration>,
+    wait: impl Future<Output = Result<T, E>>,
+) -> Result<T, E> {
+    match left {
+        None => wait.await,
+        Some(left) => timeout(left, wait).await.unwrap_or_else(|_| Err(exceeded().into())),
+    }
 }
 
 struct DeadlineBody {

@@ -60,6 +60,13 @@ pub enum CloseReason {
     Peer,
     /// The link was lost; the text says how that was noticed.
     Lost(String),
+    /// The link was lost, was dialed again, and that was given up.
+    GaveUp {
+        /// How many attempts failed since the link was lost.
+        attempts: u32,
+        /// How the last one failed.
+        last: String,
+    },
 }
 
 impl CloseReason {
@@ -75,6 +82,15 @@ impl fmt::Display for CloseReason {
             Self::Local => f.write_str("the connection was closed by this side"),
             Self::Peer => f.write_str("the connection was closed by the other side"),
             Self::Lost(how) => write!(f, "the connection was lost: {how}"),
+            Self::GaveUp { attempts, last } => {
+                let plural = if *attempts == 1 { "" } else { "s" };
+                write!(
+                    f,
+                    "the connection was lost, and dialing again was given up after {attempts} failed \
+                     attempt{plural}: {last}; make a new channel once that is mended \
+                     (max_reconnect_attempts says how often to try)"
+                )
+            }
         }
     }
 }

@@ -21,7 +21,8 @@ use tonic::body::Body;
 use tower_service::Service;
 
 pub use self::error::{CloseReason, TransportError};
-pub use self::link::{LinkState, LinkWatch};
+pub(crate) use self::link::Link;
+pub use self::link::{LinkState, LinkWatch, Reconnected, Reconnecting};
 pub use crate::peer::Path;
 
 /// A live carrier of RPCs. Users may bring their own; any tonic client takes it as it is.
@@ -134,3 +135,11 @@ impl Stats {
 /// Session starts, heartbeats and `StopAll` are urgent by themselves. Direct transports ignore it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Urgent;
+
+/// Binds a request to one connection, by its number in [`LinkState::connection`]. Put it into the request's
+/// extensions. A transport that has another connection by now refuses the call as not sent
+/// ([`TransportError::is_not_sent`]); one that is a single connection ignores it.
+///
+/// For what has a meaning on one connection only, such as a session's id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OnConnection(pub u64);

@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderValue};
 
 /// The header that tonic puts a deadline into.
 pub const GRPC_TIMEOUT: &str = "grpc-timeout";
@@ -36,6 +36,17 @@ pub fn from_headers(headers: &HeaderMap) -> Option<Duration> {
         _ => return None,
     };
     Some(time.min(LONGEST))
+}
+
+/// What the header of a call says that has this much time left: in the finest unit whose eight digits are
+/// enough.
+pub fn to_header(left: Duration) -> HeaderValue {
+    let left = left.clamp(SHORTEST, LONGEST);
+    let units = [(left.as_nanos(), 'n'), (left.as_micros(), 'u'), (left.as_millis(), 'm')];
+    let fits = units.into_iter().find(|(amount, _)| *amount < 100_000_000);
+    let (amount, unit) = fits.unwrap_or((left.as_secs().into(), 'S'));
+    // Digits and a letter.
+    HeaderValue::try_from(format!("{amount}{unit}")).unwrap_or(HeaderValue::from_static("1n"))
 }
 
 /// What travels for a call that has this much time left.
@@ -94,6 +105,22 @@ mod tests {
         assert_eq!(encode(Duration::ZERO).nanos, 1000);
         assert_eq!(decode(Some(&encode(Duration::ZERO))), Some(SHORTEST));
         assert_eq!(decode(Some(&encode(Duration::MAX))), Some(LONGEST));
+    }
+
+    #[test]
+    fn a_header_says_what_is_left_as_exactly_as_eight_digits_can() {
+        let day = Duration::from_secs(86_400);
+        for (left, text, read) in [
+            (Duration::ZERO, "1000n", SHORTEST),
+            (Duration::from_nanos(99_999_999), "99999999n", Duration::from_nanos(99_999_999)),
+            (Duration::from_nanos(100_000_999), "100000u", Duration::from_micros(100_000)),
+            (Duration::from_secs(100), "100000m", Duration::from_secs(100)),
+            (2 * day, "172800S", 2 * day),
+            (Duration::MAX, "31536000S", LONGEST),
+        ] {
+            assert_eq!(to_header(left), text);
+            assert_eq!(header(text), Some(read));
+        }
     }
 
     #[test]

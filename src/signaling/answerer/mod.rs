@@ -9,7 +9,7 @@
 //! limit) and however slow their callers are. Nothing that a server does makes us open streams in a hot
 //! loop, and each call is over within 12 s.
 
-mod backoff;
+mod bucket;
 mod driver;
 mod ending;
 mod machine;

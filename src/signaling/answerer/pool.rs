@@ -15,8 +15,9 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::AnswererState;
-use super::backoff::{Bucket, delay};
+use super::bucket::Bucket;
 use super::ending::Ending;
+use crate::backoff::delay;
 
 /// A stream that lived so long has shown that the server works.
 const LONG_LIFE: Duration = Duration::from_secs(5);

@@ -1,4 +1,4 @@
-//! How fast streams may be opened: never in a hot loop, and not all robots at once.
+//! How fast streams may be opened, whatever the reason: a bucket of permits.
 //!
 //! Floor 3, pure.
 
@@ -6,19 +6,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// The first delay after a failure; each further failure doubles it.
-const FIRST: Duration = Duration::from_millis(50);
-/// The longest delay.
-const LONGEST: Duration = Duration::from_secs(10);
 /// One more stream may be opened this often, whatever the reason.
 const REFILL: Duration = Duration::from_millis(100);
-
-/// The delay after this many failures in a row: doubles from 50 ms to 10 s, of which a random half to whole
-/// is taken so that robots which lost the same server do not return together.
-pub(super) fn delay(failures: u32, rng: &mut fastrand::Rng) -> Duration {
-    let full = FIRST.saturating_mul(1 << failures.saturating_sub(1).min(16)).min(LONGEST);
-    full.mul_f64(0.5 + rng.f64() / 2.0)
-}
 
 /// Permits to open a stream: a burst, then ten a second. Holds even where no failure is counted, as when
 /// a server hands out calls that end at once.
@@ -69,18 +58,6 @@ impl Bucket {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn delays_double_up_to_ten_seconds_and_vary() {
-        let mut rng = fastrand::Rng::with_seed(7);
-        for (failures, low, high) in [(1, 25, 50), (2, 50, 100), (5, 400, 800), (20, 5_000, 10_000)] {
-            for _ in 0..50 {
-                let delay = delay(failures, &mut rng).as_millis();
-                assert!((low..=high).contains(&delay), "{failures}: {delay}");
-            }
-        }
-        assert_ne!(delay(9, &mut rng), delay(9, &mut rng));
-    }
 
     #[test]
     fn after_the_burst_permits_come_ten_a_second() {
