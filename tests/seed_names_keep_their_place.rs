@@ -3,18 +3,24 @@
 //! The names are those of the module as of SDK 0.23 (June 2024); `farlink::sessions::names` maps them.
 
 use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use farlink::proto::motor::{SetPowerRequest, motor_service_client::MotorServiceClient};
+use farlink::proto::robot::GetVersionRequest;
 use farlink::server::Server;
 use farlink::sessions::names;
 use farlink::sessions::{
     DialOptions, EXEMPT_METADATA_METHODS, LOGGER, RobotServiceStub, SESSION_METADATA_KEY,
-    SendSessionHeartbeatRequest, StartSessionRequest, StartSessionResponse, dial,
+    SendSessionHeartbeatRequest, SessionState, SessionsClient, StartSessionRequest, StartSessionResponse,
+    dial,
 };
-use farlink::{ConfigError, Credentials};
+use farlink::{Channel, ConfigError, Credentials};
 use prost::Message as _;
 use tonic::Code;
 use tonic::service::Routes;
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::MakeWriter;
 
 const KEY_ID: &str = "11111111-2222-3333-4444-555555555555";
 
@@ -121,24 +127,82 @@ fn with_api_key_wants_a_uuid_and_leaves_all_else_at_its_default() {
     }
 }
 
-#[test]
-fn logger_is_the_target_of_what_sessions_say() {
-    assert!(std::any::type_name::<farlink::sessions::Monitored>().starts_with(LOGGER));
-    LOGGER.parse::<tracing_subscriber::filter::Directive>().unwrap();
+/// A robot that has no sessions, and a channel to it.
+async fn robot() -> (Server, Channel) {
+    let loopback = SocketAddr::from(([127, 0, 0, 1], 0));
+    let robot = Server::builder().listen(loopback).insecure(true).start(Routes::default()).await.unwrap();
+    let options = DialOptions::new().insecure(true).disable_webrtc(true);
+    let channel = dial(robot.local_addr().unwrap().to_string(), options).await.unwrap();
+    (robot, channel)
 }
 
 #[tokio::test]
 async fn dial_gives_a_channel_and_robot_service_stub_speaks_over_it() {
-    let loopback = SocketAddr::from(([127, 0, 0, 1], 0));
-    let robot = Server::builder().listen(loopback).insecure(true).start(Routes::default()).await.unwrap();
-    let address = robot.local_addr().unwrap().to_string();
-    let options = DialOptions::new().insecure(true).disable_webrtc(true);
-    let channel = dial(&address, options).await.unwrap();
-    // A robot that has no sessions.
+    let (robot, channel) = robot().await;
     let mut stub = RobotServiceStub::new(channel);
     let answer = stub.start_session(StartSessionRequest::default()).await;
     assert_eq!(answer.unwrap_err().code(), Code::Unimplemented);
     let answer = stub.send_session_heartbeat(SendSessionHeartbeatRequest::default()).await;
     assert_eq!(answer.unwrap_err().code(), Code::Unimplemented);
     robot.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_disabled_sessions_client_has_no_metadata_and_asks_nobody() {
+    let (robot, channel) = robot().await;
+    let sessions = SessionsClient::builder(channel).disabled(true).build();
+    assert!(sessions.metadata().await.unwrap().is_empty());
+    assert!(matches!(sessions.state(), SessionState::Disabled));
+    sessions.reset();
+    assert!(sessions.metadata().await.unwrap().is_empty());
+    robot.shutdown().await;
+}
+
+#[tokio::test]
+async fn where_the_robot_knows_no_sessions_metadata_is_empty_and_logger_tells() {
+    let said = Said::default();
+    let filter = EnvFilter::new(format!("off,{LOGGER}=debug"));
+    let log =
+        tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).with_writer(said.clone()).finish();
+    let _guard = tracing::subscriber::set_default(log);
+
+    let (robot, channel) = robot().await;
+    let sessions = SessionsClient::new(channel);
+    assert!(matches!(sessions.state(), SessionState::Idle));
+    assert!(sessions.metadata().await.unwrap().is_empty());
+    assert!(matches!(sessions.state(), SessionState::Unsupported));
+    let said = said.0.lock().unwrap().clone();
+    let said = String::from_utf8(said).unwrap();
+    assert!(said.contains(&format!("DEBUG {LOGGER}: ")), "{said}");
+
+    // Calls pass without.
+    let answer = sessions.client().get_version(GetVersionRequest {}).await;
+    assert_eq!(answer.unwrap_err().code(), Code::Unimplemented);
+    let mut motor = MotorServiceClient::new(sessions.channel());
+    let answer = motor.set_power(SetPowerRequest::default()).await;
+    assert_eq!(answer.unwrap_err().code(), Code::Unimplemented);
+    robot.shutdown().await;
+}
+
+/// What was logged.
+#[derive(Debug, Clone, Default)]
+struct Said(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Said {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl MakeWriter<'_> for Said {
+    type Writer = Self;
+
+    fn make_writer(&self) -> Self {
+        self.clone()
+    }
 }

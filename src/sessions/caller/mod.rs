@@ -39,4 +39,6 @@ pub use self::policy::{OnExpiry, OnStartFailure, Policy, SessionOptions};
 pub use self::service::{SessionCall, Sessions};
 pub use self::stats::SessionStats;
 
-use crate::sessions::names::LOGGER;
+/// The `tracing` target of all that sessions say, at debug level and never with a whole id:
+/// `RUST_LOG=farlink::sessions=debug` shows it.
+pub const LOGGER: &str = "farlink::sessions";
