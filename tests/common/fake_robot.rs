@@ -116,6 +116,13 @@ impl FakeRobot {
         script.calls.iter().filter(|seen| seen.path == path).map(|seen| seen.sids.clone()).collect()
     }
 
+    /// How many sessions have run out by now, and how many starts there were.
+    pub fn expired_and_started(&self) -> (usize, usize) {
+        let mut script = self.script();
+        script.expire(Some(Instant::now()));
+        (script.expired.len(), script.starts.len())
+    }
+
     /// Forgets all sessions, as after their expiry.
     pub fn expire_all(&self) {
         self.script().expire(None);
