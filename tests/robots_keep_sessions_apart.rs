@@ -283,8 +283,7 @@ async fn robot_service_tells_names_versions_and_calls_in_flight_and_nothing_else
 
     let sid = a.start().await;
     let mut client = a.motors();
-    let asking =
-        client.is_moving(Request::new(IsMovingRequest { name: "m1".to_owned(), ..Default::default() }));
+    let asking = client.is_moving(Request::new(IsMovingRequest { name: "m1".to_owned() }));
     let mut asking = Box::pin(asking);
     let mut going = Box::pin(a.go(Some(&sid), "m1"));
     assert!(asking.as_mut().now_or_never().is_none() && going.as_mut().now_or_never().is_none());

@@ -308,7 +308,9 @@ async fn c38_a_stream_stays_bound_to_its_session_and_ends_with_it() {
     let robot = Robot::new();
     let operator = robot.operator("a");
     let sid = operator.start().await;
-    for message in ["steady", "flood"] {
+    // The flood's messages are long: otherwise thousands of them come at once.
+    let flood = "flood".repeat(20_000);
+    for message in ["steady", &flood] {
         let sid = operator.resume(&sid).await.unwrap();
         let request = EchoMultipleRequest { name: "e1".to_owned(), message: message.to_owned() };
         let mut client = TestEchoServiceClient::new(operator.line.clone());
@@ -321,7 +323,7 @@ async fn c38_a_stream_stays_bound_to_its_session_and_ends_with_it() {
                 Ok(None) => panic!("it ended well"),
                 Err(status) => break status,
             }
-            if message == "flood" {
+            if message == flood {
                 tokio::time::advance(MS).await;
             }
         };

@@ -195,7 +195,7 @@ impl TestEchoService for Motors {
 
     type EchoMultipleStream = BoxStream<'static, Result<EchoMultipleResponse, Status>>;
 
-    /// A monitored stream: a message every 100 ms; for `flood`, as fast as it can.
+    /// A monitored stream: a message every 100 ms; for one that begins with `flood`, as fast as it can.
     async fn echo_multiple(
         &self,
         request: Request<EchoMultipleRequest>,
@@ -206,7 +206,7 @@ impl TestEchoService for Motors {
         let echoes = stream::repeat(message).then(move |message| {
             let _dropped = &dropped;
             async move {
-                if message != "flood" {
+                if !message.starts_with("flood") {
                     tokio::time::sleep(100 * MS).await;
                 }
                 Ok(EchoMultipleResponse { message })
