@@ -280,7 +280,7 @@ async fn what_belongs_to_a_connection_that_is_gone_is_refused_at_once_as_not_sen
     for _ in 0..2 {
         for request in bound() {
             let began = Instant::now();
-            let error = scene.redial.clone().call(request).await.unwrap_err();
+            let error = soon(scene.redial.clone().call(request)).await.unwrap_err();
             assert!(not_sent(&error).message().contains("go on with the session"), "{error:?}");
             assert!(error.status().message().contains("cut"), "{error:?}");
             assert_eq!(began.elapsed(), Duration::ZERO);
@@ -305,7 +305,7 @@ async fn calls_fail_at_once_where_that_is_the_policy() {
     let (mut scene, first) = Scene::new(Redial::builder().while_down(WhileDown::Fail));
     first.cut();
     for request in [to(MOVE), to(START_SESSION)] {
-        let error = scene.redial.clone().call(request).await.unwrap_err();
+        let error = soon(scene.redial.clone().call(request)).await.unwrap_err();
         assert!(not_sent(&error).message().contains("make the call again later"));
     }
     settle().await;
