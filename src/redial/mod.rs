@@ -221,3 +221,6 @@ async fn hand_over<P>(
         Poll::Pending => call.await,
     }
 }
+
+#[cfg(test)]
+mod tests;
