@@ -34,6 +34,14 @@ pub struct CallInfo {
 }
 
 impl CallInfo {
+    /// A call over this connection, of which nothing else is known yet. For those who serve connections of
+    /// their own; a [`Server`](super::Server) says who is calling by itself.
+    pub fn new(connection: ConnectionHandle, transport: TransportKind) -> Self {
+        let encrypted = transport == TransportKind::WebRtc;
+        let (remote, local, signaling, call) = (None, None, None, None);
+        Self { connection, transport, remote, local, encrypted, signaling, call }
+    }
+
     pub(super) fn webrtc(
         connection: ConnectionHandle,
         path: Option<&Path>,

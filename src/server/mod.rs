@@ -28,5 +28,5 @@ mod running;
 
 pub use self::builder::{ServerBuilder, ServerError};
 pub use self::call_info::{CallInfo, Identity};
-pub use self::listener::ConnectionHandle;
+pub use self::listener::{ConnectionGuard, ConnectionHandle};
 pub use self::running::{Server, SignalingStatus};

@@ -15,10 +15,10 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_rustls::server::TlsStream;
-use tokio_util::sync::{CancellationToken, DropGuard, WaitForCancellationFutureOwned};
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::transport::server::Connected;
 
-use super::handle::ConnectionHandle;
+use super::handle::{ConnectionGuard, ConnectionHandle};
 
 /// The connection that a request came over. An extension of every request.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,7 +40,7 @@ pub(super) struct Connection {
     info: ConnectionInfo,
     cut: Pin<Box<WaitForCancellationFutureOwned>>,
     /// Tells the holders of the handle that it is gone.
-    _gone: DropGuard,
+    _gone: ConnectionGuard,
     /// Read already, and not yet by HTTP.
     ahead: Bytes,
     /// Its place among the listener's connections.

@@ -15,15 +15,17 @@ pub struct ConnectionHandle {
 }
 
 impl ConnectionHandle {
-    /// A connection that is open until its [`guard`](Self::guard) is dropped.
-    pub(crate) fn new() -> Self {
+    /// A connection that is open until its [`guard`](Self::guard) is dropped. For those who serve connections
+    /// of their own and put a [`CallInfo`](crate::server::CallInfo) into the requests.
+    #[expect(clippy::new_without_default, reason = "every one is another connection")]
+    pub fn new() -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         Self { id: NEXT.fetch_add(1, Ordering::Relaxed), gone: CancellationToken::new() }
     }
 
     /// Ends the connection, in the eyes of the handles, when dropped.
-    pub(crate) fn guard(&self) -> DropGuard {
-        self.gone.clone().drop_guard()
+    pub fn guard(&self) -> ConnectionGuard {
+        ConnectionGuard { _gone: self.gone.clone().drop_guard() }
     }
 
     /// Its number. No other connection of this process has it, before or after.
@@ -35,6 +37,13 @@ impl ConnectionHandle {
     pub fn closed(&self) -> impl Future<Output = ()> + Send + 'static {
         self.gone.clone().cancelled_owned()
     }
+}
+
+/// Says that a connection is gone when it is dropped.
+#[derive(Debug)]
+#[must_use = "the connection is gone when it is dropped"]
+pub struct ConnectionGuard {
+    _gone: DropGuard,
 }
 
 impl PartialEq for ConnectionHandle {

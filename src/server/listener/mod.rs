@@ -32,7 +32,7 @@ use tonic_web::GrpcWebLayer;
 use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 
 pub use self::connection::ConnectionInfo;
-pub use self::handle::ConnectionHandle;
+pub use self::handle::{ConnectionGuard, ConnectionHandle};
 pub use self::tls::{TlsIdentity, TlsIdentityError};
 
 /// How long calls may go on after shutdown began, unless [`Listener::with_grace`] says otherwise: 5 s.

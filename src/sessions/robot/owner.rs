@@ -41,6 +41,21 @@ pub(crate) struct Caller {
     pub(crate) host: Option<IpAddr>,
 }
 
+/// Both ends of a caller's connection, as text.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Addresses {
+    pub(crate) remote: Option<String>,
+    pub(crate) local: Option<String>,
+}
+
+impl Addresses {
+    /// What rdk tells: of direct callers the remote address, of those on a data channel both.
+    pub(super) fn of(info: &CallInfo) -> Self {
+        let local = (info.transport == TransportKind::WebRtc).then(|| info.local.clone());
+        Self { remote: info.remote.clone(), local: local.flatten() }
+    }
+}
+
 impl Caller {
     /// What a request's extensions say.
     pub(crate) fn of(extensions: &Extensions) -> Self {

@@ -24,7 +24,7 @@ use self::deadlines::Deadlines;
 use self::expired::Expired;
 use self::holdings::Holdings;
 pub(crate) use self::holdings::Stop;
-use super::owner::{Caller, Payer};
+use super::owner::{Addresses, Caller, Payer};
 
 /// The numbers that the rules go by.
 #[derive(Debug, Clone, Copy)]
@@ -64,6 +64,8 @@ pub(crate) struct Session {
     pub(crate) seen: Instant,
     /// The connection was lost at this time, and there was no other since.
     pub(crate) disconnected: Option<Instant>,
+    /// Where its caller is, for people.
+    pub(crate) addresses: Addresses,
     held: BTreeSet<String>,
     payer: Payer,
 }
@@ -166,6 +168,7 @@ impl Book {
             deadline,
             seen: now,
             disconnected: None,
+            addresses: Addresses::default(),
             held: BTreeSet::new(),
             payer,
         };
@@ -173,6 +176,13 @@ impl Book {
         self.sessions.insert(fresh, session);
         self.deadlines.no_later(fresh, deadline);
         Ok(Started { id: fresh, resumed: false })
+    }
+
+    /// Where the session's caller is.
+    pub(crate) fn locate(&mut self, id: Uuid, addresses: Addresses) {
+        if let Some(session) = self.sessions.get_mut(&id) {
+            session.addresses = addresses;
+        }
     }
 
     /// A heartbeat that arrived at this time; returns how long after the sign of life before it.
@@ -257,11 +267,12 @@ impl Book {
         now: Instant,
     ) -> Vec<Uuid> {
         let ids = self.connections.get(&connection).into_iter().flatten().copied().collect::<Vec<_>>();
+        let cut = grace.and_then(|grace| now.checked_add(grace));
         for id in &ids {
             let Some(session) = self.sessions.get_mut(id) else { continue };
             session.disconnected = Some(now);
-            if let Some(grace) = grace {
-                session.deadline = session.deadline.min(now + grace);
+            if let Some(cut) = cut {
+                session.deadline = session.deadline.min(cut);
                 self.deadlines.no_later(*id, session.deadline);
             }
         }

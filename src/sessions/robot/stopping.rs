@@ -1,0 +1,112 @@
+//! Stops one resource, for a session that has ended.
+//!
+//! Floor 4. In a task of its own, outside of all locks, with a time-out and a panic guard: one stop that hangs
+//! delays no other, and no heartbeat.
+//!
+//! # Invariant
+//! A resource that somebody has taken since is not stopped, and while it is being stopped nobody takes it. What
+//! the ended session's own handlers do to it before they are gone is followed by another stop.
+
+use std::any::Any;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use futures_util::FutureExt as _;
+use tokio::time::{Instant, timeout_at};
+use tokio_util::sync::CancellationToken;
+
+use super::book::Stop;
+use super::core::Core;
+use super::event::{SessionEvent, SessionId};
+use super::stats::count;
+
+/// Stops the resource unless it is somebody else's by now. `handlers`: those of the session's calls that move it,
+/// each cancelled when it is gone.
+pub(super) async fn carry_out(
+    core: Arc<Core>,
+    session: SessionId,
+    stop: Stop,
+    handlers: Vec<CancellationToken>,
+) {
+    loop {
+        if !core.with_book(|book| book.begin_stop(&stop)) {
+            tracing::debug!(%session, "a resource has another owner by now and is not stopped");
+            return core.emit(SessionEvent::StopNotNeeded { resource: stop.resource, session });
+        }
+        let mut begun = Begun { core: &core, stop: &stop, again: false };
+        // None: longer than there is time.
+        let until = Instant::now().checked_add(core.stop_timeout);
+        let lingering = handlers.iter().any(|gone| !gone.is_cancelled());
+        let mut stopped = stop_once(&core, &stop.resource, until).await;
+        if lingering {
+            // A handler that goes on until it is dropped may have moved it again after the stop.
+            if within(until, gone(&handlers)).await.is_some()
+                && until.is_none_or(|until| Instant::now() < until)
+            {
+                stopped = stop_once(&core, &stop.resource, until).await;
+            } else {
+                begun.again = true;
+            }
+        }
+        let again = begun.again;
+        drop(begun);
+        let resource = stop.resource.clone();
+        match stopped {
+            Ok(()) => core.emit(SessionEvent::Stopped { resource, session }),
+            Err(why) => {
+                count(&core.counters.failed_stops);
+                tracing::info!(%session, %why, "a resource could not be stopped");
+                core.emit(SessionEvent::StopFailed { resource, session, why });
+            }
+        }
+        if !again {
+            return;
+        }
+        gone(&handlers).await;
+    }
+}
+
+/// A stop that has begun; over when dropped.
+struct Begun<'a> {
+    core: &'a Core,
+    stop: &'a Stop,
+    again: bool,
+}
+
+impl Drop for Begun<'_> {
+    fn drop(&mut self) {
+        self.core.with_book(|book| book.end_stop(self.stop, self.again));
+        self.core.stop_is_over();
+    }
+}
+
+async fn gone(handlers: &[CancellationToken]) {
+    for handler in handlers {
+        handler.cancelled().await;
+    }
+}
+
+/// One try; returns what went wrong.
+async fn stop_once(core: &Core, resource: &str, until: Option<Instant>) -> Result<(), String> {
+    count(&core.counters.stops);
+    // The call is inside as well: what looks like an async fn may panic before its first poll.
+    let stop = AssertUnwindSafe(async { core.resources.stop(resource).await }).catch_unwind();
+    match within(until, stop).await {
+        Some(Ok(Ok(()))) => Ok(()),
+        Some(Ok(Err(error))) => Err(error.to_string()),
+        Some(Err(panic)) => Err(format!("its stop panicked: {}", text(&*panic))),
+        None => Err(format!("its stop took longer than {:?}", core.stop_timeout)),
+    }
+}
+
+async fn within<T>(until: Option<Instant>, future: impl Future<Output = T>) -> Option<T> {
+    match until {
+        Some(until) => timeout_at(until, future).await.ok(),
+        None => Some(future.await),
+    }
+}
+
+fn text(panic: &(dyn Any + Send)) -> &str {
+    let owned = panic.downcast_ref::<String>().map(String::as_str);
+    owned.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message")
+}
