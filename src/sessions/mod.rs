@@ -10,9 +10,9 @@ mod caller;
 mod monitored;
 
 pub use self::caller::{
-    EndReason, LeaseState, OnExpiry, OnStartFailure, Policy, ReplaceReason, SessionCall,
-    SessionError, SessionEvent, SessionEvents, SessionId, SessionOptions, SessionState, SessionStats,
-    Sessions, SessionsClient, SessionsClientBuilder, SessionsLayer,
+    EndReason, LeaseState, OnExpiry, OnStartFailure, Policy, ReplaceReason, SessionCall, SessionError,
+    SessionEvent, SessionEvents, SessionId, SessionOptions, SessionState, SessionStats, Sessions,
+    SessionsClient, SessionsClientBuilder, SessionsLayer,
 };
 pub use self::monitored::{Monitored, Monitoring};
 pub use self::names::{
