@@ -69,7 +69,8 @@ async fn a_minute_of_saturating_upload_expires_no_session_over_webrtc() {
     let (expired, started) = fake.expired_and_started();
     assert_eq!((expired, started), (0, 1));
     let longest = stats.longest_rtt.unwrap();
-    assert!(longest < Duration::from_millis(700), "{longest:?}");
+    // None took half the window, and those that took a quarter of it are from before the link was known.
+    assert!(longest < Duration::from_secs(1) && stats.rtts[4] <= 3, "{stats:?}");
     assert!(matches!(events.next().await, Some(SessionEvent::Started { .. })));
     let risk = tokio::time::timeout(Duration::from_millis(1), events.next()).await;
     assert!(risk.is_err(), "{risk:?}");

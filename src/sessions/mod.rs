@@ -8,6 +8,7 @@ pub mod robot;
 
 mod caller;
 mod monitored;
+mod shares;
 
 pub use self::caller::{
     EndReason, LeaseState, OnExpiry, OnStartFailure, Policy, ReplaceReason, SessionCall, SessionError,

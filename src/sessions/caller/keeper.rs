@@ -228,7 +228,8 @@ impl<T: Transport> Keeper<T> {
         match beat {
             Beat::Acknowledged => {
                 self.refused = false;
-                self.core.counters.acknowledged(now.saturating_duration_since(sent));
+                let rtt = now.saturating_duration_since(sent);
+                self.core.counters.acknowledged(rtt, self.session.window);
                 self.core.update(self.generation, |live| live.lease.acknowledge(sent, now));
                 return None;
             }

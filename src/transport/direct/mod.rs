@@ -12,6 +12,7 @@ mod connect;
 mod cut;
 mod failure;
 mod preface;
+pub(crate) mod tcp;
 mod tls;
 
 use std::fmt;
