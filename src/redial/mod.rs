@@ -1,6 +1,6 @@
 //! A channel that is dialed again when its connection is lost.
 //!
-//! Floor 4, between [`Channel`](crate::Channel) and sessions. [`Redial`] is a [`Transport`] over connections
+//! Floor 4, between [`Channel`] and sessions. [`Redial`] is a [`Transport`] over connections
 //! that come and go. `machine` has the rules, `driver` does what they say, `gate` lets calls pass.
 //!
 //! ```no_run
