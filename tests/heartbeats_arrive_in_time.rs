@@ -166,10 +166,11 @@ async fn a_call_in_doubt_asks_for_the_session_first_and_never_sees_it_expired() 
     }
     let mut events = scene.client.events();
     scene.call().await.unwrap();
-    let script = scene.fake.script();
-    assert_eq!(script.starts, ["", "sid-1"]);
-    assert_eq!(script.calls.len(), 2, "no call was refused and made again: {:?}", script.calls);
-    drop(script);
+    {
+        let script = scene.fake.script();
+        assert_eq!(script.starts, ["", "sid-1"]);
+        assert_eq!(script.calls.len(), 2, "no call was refused and made again: {:?}", script.calls);
+    }
     assert!(matches!(
         events.next().await,
         Some(SessionEvent::Resumed { .. } | SessionEvent::Replaced { .. })

@@ -322,11 +322,13 @@ impl RobotService for FakeRobot {
 #[derive(Clone)]
 pub struct Local(Arc<Wire>);
 
+type Delay = dyn FnMut(&str) -> Option<(Duration, Duration)> + Send;
+
 struct Wire {
     routes: Routes,
     link: watch::Sender<LinkState>,
     /// How long a call takes there, and its answer back; `None`: it never arrives.
-    delay: Mutex<Box<dyn FnMut(&str) -> Option<(Duration, Duration)> + Send>>,
+    delay: Mutex<Box<Delay>>,
 }
 
 impl Local {

@@ -8,7 +8,7 @@ use super::state::Ready;
 use super::{
     EndReason, Policy, SessionError, SessionEvents, SessionOptions, SessionState, SessionStats, Sessions,
 };
-use crate::Channel;
+use crate::channel::Channel;
 use crate::dial::DialOptions;
 use crate::proto::robot::robot_service_client::RobotServiceClient;
 use crate::redial::Redial;

@@ -108,7 +108,7 @@ impl<T: Transport> Service<Request<Body>> for Sessions<T> {
         match self.decide(&request) {
             Decision::Pass => SessionCall::of(Stage::Passing { call: self.inner.call(request) }),
             Decision::Carry(session) => {
-                let carried = Carried::new(&self.owner, session, request, &mut self.inner);
+                let carried = Carried::send(&self.owner, session, request, &mut self.inner);
                 SessionCall::of(carried)
             }
             Decision::Wait => {
@@ -136,7 +136,7 @@ async fn when_ready<T: Transport>(
             Err(SessionError::Expired { session }.into())
         }
         Ok(Ready { session: Some(session), .. }) => {
-            SessionCall::of(Carried::new(&owner, session, request, &mut inner)).await
+            SessionCall::of(Carried::send(&owner, session, request, &mut inner)).await
         }
         Err(error) if core.options.on_start_failure == OnStartFailure::Degrade => {
             core.announcer.announce(SessionEvent::Degraded { error });
@@ -223,7 +223,8 @@ struct Carried<T: Transport> {
 }
 
 impl<T: Transport> Carried<T> {
-    fn new(
+    /// Sends it.
+    fn send(
         owner: &Arc<Owner<T>>,
         session: Arc<Session>,
         mut request: Request<Body>,
