@@ -54,6 +54,7 @@ pub use self::channel::{Channel, dial};
 pub use self::dial::{ConfigError, DialError, DialOptions, DialReport, Fallback};
 pub use self::event::{Event, Events};
 pub use self::peer::IceServer;
+pub use self::sessions::SessionsClient;
 
 /// README's examples compile.
 #[cfg(doctest)]
