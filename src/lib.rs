@@ -21,7 +21,8 @@
 //! # Structure
 //! Floors; a module imports from those below. [`proto`], [`wire`], [`address`]: words. [`peer`]: one peer
 //! connection, whoever implements it. [`transport`]: what carries RPCs. [`auth`], [`signaling`],
-//! [`dial`](mod@dial): finding each other. [`Channel`], [`Event`], [`server`], [`redial`]: what users hold.
+//! [`dial`](mod@dial): finding each other. [`Channel`], [`Event`], [`server`], [`redial`], [`sessions`]: what
+//! users hold.
 //!
 //! # Features
 //! - `webrtc` (default): the protocols of the `webrtc` crate as the WebRTC stack. Without it farlink still
