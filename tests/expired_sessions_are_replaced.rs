@@ -11,7 +11,7 @@ use farlink::Channel;
 use farlink::sessions::{
     EndReason, OnExpiry, ReplaceReason, SessionError, SessionEvent, SessionState, Sessions, SessionsClient,
 };
-use farlink::wire::session::EXPIRED_SESSION_KEY;
+use farlink::wire::session::{EXPIRED_SESSION_KEY, SEND_SESSION_HEARTBEAT};
 use futures_util::future::join_all;
 use tokio::sync::mpsc;
 use tokio::time::sleep;
@@ -338,4 +338,26 @@ async fn after_a_long_outage_there_is_a_new_session_and_it_is_told() {
             }
         }
     }
+}
+
+/// Calls that ask at the very instant at which the lease runs out begin a session anew, and do not fail.
+#[tokio::test(start_paused = true)]
+async fn calls_at_the_instant_of_the_end_begin_anew() {
+    let scene = Scene::begun(OnExpiry::Retry).await;
+    let silent = |path: &str| (path != SEND_SESSION_HEARTBEAT).then_some((Duration::ZERO, Duration::ZERO));
+    scene.local.delay(silent);
+    // The start was acknowledged at once, so it is lost after a window and 10 ms; calls come all around that.
+    let began = tokio::time::Instant::now();
+    let calls = (0..60).map(|step| {
+        let scene = &scene;
+        async move {
+            tokio::time::sleep_until(
+                began + WINDOW - Duration::from_millis(30) + Duration::from_millis(step),
+            )
+            .await;
+            scene.call().await
+        }
+    });
+    let calls = join_all(calls).await;
+    assert!(calls.iter().all(Result::is_ok), "{calls:?}");
 }

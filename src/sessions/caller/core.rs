@@ -91,8 +91,10 @@ impl<T: Transport> Core<T> {
             if let Ok(outcome) = attempt.wait_for(Option::is_some).await {
                 return outcome.clone().unwrap_or(Err(SessionError::Abandoned));
             }
-            // Nobody will conclude it: after a reset one begins anew, without a runtime there is no hope.
-            if self.lock().generation == generation {
+            // Nobody will conclude it. The session ended meanwhile, and one begins anew; but without a runtime
+            // there is no hope.
+            let state = self.lock();
+            if state.generation == generation && state.abandoned {
                 return Err(SessionError::Abandoned);
             }
         }
@@ -126,6 +128,7 @@ impl<T: Transport> Core<T> {
         }
         let (conclusion, attempt) = watch::channel(None);
         state.generation += 1;
+        state.abandoned = false;
         state.phase = Phase::Starting(attempt.clone());
         Found::Begin(attempt, conclusion, state.last.as_ref().map(|last| last.id.clone()))
     }
@@ -245,6 +248,7 @@ impl<T: Transport> Core<T> {
     pub(super) fn end(&self, generation: u64, reason: EndReason) {
         let mut state = self.lock();
         if state.generation == generation && matches!(state.phase, Phase::Starting(_) | Phase::Live(_)) {
+            state.abandoned = reason == EndReason::Abandoned;
             self.finish(&mut state, reason);
         }
     }

@@ -107,11 +107,13 @@ pub(super) struct State {
     pub(super) phase: Phase,
     pub(super) last: Option<Last>,
     pub(super) task: Option<AbortHandle>,
+    /// The task was dropped before its work was done: its runtime is gone.
+    pub(super) abandoned: bool,
 }
 
 impl State {
     pub(super) fn new() -> Self {
-        Self { generation: 0, phase: Phase::Idle, last: None, task: None }
+        Self { generation: 0, phase: Phase::Idle, last: None, task: None, abandoned: false }
     }
 
     /// The live session, if this task is still in charge.
