@@ -158,3 +158,28 @@ async fn handlers_that_do_not_read_hold_up_no_heartbeat_directly() {
         "{lease:?}"
     );
 }
+
+/// C4: what keeps the session alive is the way that the calls go.
+#[tokio::test]
+async fn heartbeats_use_the_connection_of_the_calls_and_no_other() {
+    let stack = MemoryStack::new();
+    let fake = FakeRobot::new();
+    fake.script().window = Some((0, 200_000_000));
+    let (signaling, robot) = robot(&fake, &stack).await;
+    let over: Arc<dyn farlink::peer::Stack> = Arc::new(stack.clone());
+    let dial = DialOptions::new().signaling_address(signaling.addr.to_string()).insecure(true).stack(over);
+    for webrtc in [true, false] {
+        *fake.script() = FakeRobot::new().take();
+        fake.script().window = Some((0, 200_000_000));
+        let channel = match webrtc {
+            true => farlink::dial(ROBOT, dial.clone()).await.unwrap(),
+            false => directly(robot.local_addr().unwrap()).await,
+        };
+        let client = SessionsClient::builder(channel).options(options()).build();
+        ProbeClient::new(client.channel()).unary(ProbeRequest::default()).await.unwrap();
+        while client.stats().acknowledged < 10 {
+            sleep(Duration::from_millis(10)).await;
+        }
+        assert_eq!(fake.script().connections.len(), 1, "webrtc: {webrtc}");
+    }
+}

@@ -1,7 +1,7 @@
 //! A robot of other people's, as far as sessions go: scripted, and it remembers what it saw. And a transport
 //! that is a delay.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::convert::Infallible;
 use std::fmt;
 use std::future::Future;
@@ -12,11 +12,12 @@ use std::time::Duration;
 
 use farlink::proto::robot::robot_service_server::{RobotService, RobotServiceServer};
 use farlink::proto::robot::*;
+use farlink::server::CallInfo;
 use farlink::sessions::{Monitored, Policy, SESSION_METADATA_KEY, SessionOptions};
 use farlink::transport::{
     CloseReason, LinkState, LinkWatch, Reconnecting, Stats, Transport, TransportError, TransportKind,
 };
-use http::{Request as HttpRequest, Response as HttpResponse};
+use http::{Extensions, Request as HttpRequest, Response as HttpResponse};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tonic::body::Body;
@@ -72,6 +73,8 @@ pub struct Script {
     pub starts: Vec<String>,
     pub beats: Vec<(String, Instant)>,
     pub calls: Vec<Seen>,
+    /// Which connections anything came over.
+    pub connections: BTreeSet<u64>,
     /// Every session: its deadline.
     pub live: BTreeMap<String, Instant>,
     /// Sessions that ran out, and when.
@@ -101,6 +104,7 @@ impl FakeRobot {
             starts: Vec::new(),
             beats: Vec::new(),
             calls: Vec::new(),
+            connections: BTreeSet::new(),
             live: BTreeMap::new(),
             expired: Vec::new(),
         })))
@@ -108,6 +112,11 @@ impl FakeRobot {
 
     pub fn script(&self) -> MutexGuard<'_, Script> {
         self.0.lock().unwrap()
+    }
+
+    /// What a new one has, for starting over.
+    pub fn take(self) -> Script {
+        Arc::into_inner(self.0).unwrap().into_inner().unwrap()
     }
 
     /// The session ids of the calls of this method, in order.
@@ -151,6 +160,10 @@ impl Script {
         }
     }
 
+    fn came_over(&mut self, extensions: &Extensions) {
+        self.connections.extend(extensions.get::<CallInfo>().map(|info| info.connection.id()));
+    }
+
     /// A sign of life. False if it came too late.
     fn alive(&mut self, id: &str) -> bool {
         let now = Instant::now();
@@ -186,6 +199,7 @@ impl Service<HttpRequest<Body>> for Guarded {
         let path = request.uri().path().to_owned();
         let refusal = {
             let mut script = self.fake.script();
+            script.came_over(request.extensions());
             script.calls.push(Seen { path, sids: sids.clone(), at: Instant::now() });
             let known = sids.first().is_none_or(|sid| script.alive(sid));
             let expired = || Status::invalid_argument("SESSION_EXPIRED");
@@ -205,6 +219,7 @@ impl RobotService for FakeRobot {
         &self,
         request: Request<StartSessionRequest>,
     ) -> Result<Response<StartSessionResponse>, Status> {
+        self.script().came_over(request.extensions());
         let resume = request.into_inner().resume;
         let delay = self.script().start_delay;
         tokio::time::sleep(delay).await;
@@ -225,6 +240,7 @@ impl RobotService for FakeRobot {
         &self,
         request: Request<SendSessionHeartbeatRequest>,
     ) -> Result<Response<SendSessionHeartbeatResponse>, Status> {
+        self.script().came_over(request.extensions());
         let id = request.into_inner().id;
         let delay = {
             let mut script = self.script();
