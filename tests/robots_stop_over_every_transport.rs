@@ -18,10 +18,11 @@ use farlink::proto::robot::{
 use farlink::server::{Identity, Server};
 use farlink::sessions::robot::{OnDisconnect, SessionEvent, SessionManager, SessionManagerBuilder};
 use farlink::transport::webrtc::Limits;
-use farlink::wire::session::{EXPIRED_SESSION_KEY, SESSION_EXPIRED};
+use farlink::wire::session::{EXPIRED_SESSION_KEY, SESSION_EXPIRED, START_SESSION};
 use farlink::{Channel, DialOptions};
 use motors::{Motors, services, under};
 use tokio::time::{Instant, sleep, timeout};
+use tonic::body::Body;
 use tonic::service::Routes;
 use tonic::{Code, Status};
 use tower::util::MapRequestLayer;
@@ -242,6 +243,46 @@ async fn c34_sessions_are_kept_on_a_connection_that_is_full_of_calls() {
         caller.beat(&sid).await.unwrap();
     }
     assert_eq!(scene.sessions.stats().heartbeats, 100);
+
+    // That room is bounded too: 64 that never send their message take it.
+    let stuck = (0..64).map(|_| {
+        let request = http::Request::post(START_SESSION).body(Body::new(Never)).unwrap();
+        let mut channel = caller.channel.clone();
+        tokio::spawn(async move { tower::Service::call(&mut channel, request).await.map(|_| ()) })
+    });
+    let stuck = stuck.collect::<Vec<_>>();
+    let full = async {
+        loop {
+            match caller.beat(&sid).await {
+                Ok(()) => sleep(Duration::from_millis(1)).await,
+                Err(status) => break status,
+            }
+        }
+    };
+    let full = timeout(LONG, full).await.expect("urgent calls have no bound");
+    assert_eq!(full.code(), Code::ResourceExhausted);
+    stuck.iter().for_each(tokio::task::JoinHandle::abort);
+    let again = async {
+        while caller.beat(&sid).await.is_err() {
+            sleep(Duration::from_millis(1)).await;
+        }
+    };
+    timeout(LONG, again).await.expect("the room is never free again");
+}
+
+/// A request whose message never comes.
+struct Never;
+
+impl http_body::Body for Never {
+    type Data = bytes::Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        self: std::pin::Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<http_body::Frame<bytes::Bytes>, Status>>> {
+        std::task::Poll::Pending
+    }
 }
 
 /// A robot that is dropped leaves no motor running.

@@ -16,7 +16,6 @@ use farlink::sessions::robot::{
 use farlink::transport::{Arrived, TransportKind};
 use farlink::wire::session::{EXPIRED_SESSION_KEY, SESSION_EXPIRED};
 use futures_util::FutureExt as _;
-use futures_util::future::join_all;
 use motors::{MS, Motors, Operator, Robot, W, motor, under};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tonic::body::Body;
@@ -170,22 +169,41 @@ async fn c33_a_call_waits_for_the_end_of_a_stop_and_is_not_hit_by_it() {
 
 #[tokio::test(start_paused = true)]
 async fn c33_a_resource_that_is_taken_between_expiry_and_stop_is_left_alone() {
-    let robot = Robot::new();
-    let (a, b) = (robot.operator("a"), robot.operator("b"));
-    let sid = a.start().await;
-    let deadline = Instant::now() + W;
-    a.power(Some(&sid), "m1").await.unwrap();
-    // This task and the expiry wake at the same instant; whoever comes first, the motor is either stopped
-    // before the new call, or not at all.
-    let takers = (0..20).map(|_| async {
-        sleep_until(deadline).await;
-        b.power(None, "m1").await.unwrap();
-    });
-    join_all(takers).await;
-    sleep(W).await;
-    let log = robot.motors.log();
-    let stop = log.iter().position(|what| what == "stop m1");
-    assert!(stop.is_none_or(|stop| stop == 1 && log[2] == "stopped m1"), "{log:?}");
+    let mut between = Vec::new();
+    for (session, early) in [(false, false), (false, true), (true, false), (true, true)] {
+        let robot = Robot::new();
+        let (a, b) = (robot.operator("a"), robot.operator("b"));
+        let theirs = b.start().await;
+        let mut events = robot.sessions.events();
+        // Wakes at the same instant as the expiry, before it or between it and the stop.
+        let deadline = Instant::now() + W;
+        let take = {
+            let (b, sid) = (b.clone(), session.then(|| theirs.clone()));
+            async move {
+                sleep_until(deadline).await;
+                b.power(sid.as_deref(), "m1").await.unwrap();
+            }
+        };
+        let mut take = Some(take);
+        if early {
+            take.take().map(tokio::spawn);
+            tokio::task::yield_now().await;
+        }
+        let sid = a.start().await;
+        a.power(Some(&sid), "m1").await.unwrap();
+        sleep(W / 2).await;
+        b.beat(&theirs).await.unwrap();
+        take.map(tokio::spawn);
+        sleep(W).await;
+        assert_eq!(robot.motors.log(), ["power m1", "power m1"]);
+        assert_eq!(robot.sessions.stats().stops, 0);
+        while let Some(Some(event)) = events.next().now_or_never() {
+            if matches!(event, SessionEvent::StopNotNeeded { .. }) {
+                between.push(session);
+            }
+        }
+    }
+    assert!(between.contains(&true) && between.contains(&false), "none came between: {between:?}");
 }
 
 #[tokio::test(start_paused = true)]
