@@ -36,7 +36,7 @@
 //!
 //! # When it is dialed
 //! At once when the connection is lost, for whatever reason but its own [`close`](Redial::close). After a
-//! failure, later and later: 50 ms, doubling to 10 s, of which a random half to whole. After
+//! failure, later and later: 1 s, doubling to 10 s, of which a random half to whole. After
 //! `max_reconnect_attempts` failures in a row it gives up for good, and after a failure that trying again does
 //! not mend (refused credentials) at once. A connection that is lost within 5 s does not end the back-off, so
 //! one that flaps is dialed later and later too; but it is no failed attempt, because the robot was reached.

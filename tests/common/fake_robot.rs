@@ -67,6 +67,8 @@ pub struct Script {
     pub beat_delay: Duration,
     /// What the next monitored calls fail with.
     pub call_errors: VecDeque<Status>,
+    /// Resumptions of what is not there are refused, as another owner's.
+    pub strict: bool,
     /// Resumptions are answered with a new session.
     pub forgetful: bool,
     /// What `resume` starts asked for.
@@ -101,6 +103,7 @@ impl FakeRobot {
             beat_delay: Duration::ZERO,
             call_errors: VecDeque::new(),
             forgetful: false,
+            strict: false,
             starts: Vec::new(),
             beats: Vec::new(),
             calls: Vec::new(),
@@ -229,6 +232,9 @@ impl RobotService for FakeRobot {
             return Err(status);
         }
         let goes_on = !script.forgetful && script.alive(&resume);
+        if script.strict && !goes_on && !resume.is_empty() {
+            return Err(Status::invalid_argument("not yours"));
+        }
         let id = if goes_on { resume } else { format!("sid-{}", script.starts.len()) };
         let deadline = Instant::now() + script.window();
         script.live.insert(id.clone(), deadline);

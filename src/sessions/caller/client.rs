@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use tonic::metadata::{AsciiMetadataValue, MetadataMap};
 
-use super::state::Ready;
 use super::{
     EndReason, Policy, SessionError, SessionEvents, SessionOptions, SessionState, SessionStats, Sessions,
 };
@@ -106,13 +105,20 @@ impl SessionsClient {
     /// where there are no sessions. Cancel safe.
     ///
     /// # Errors
-    /// [`SessionError`]: no session could be started.
+    /// [`SessionError`]: no session could be started; or, with [`OnExpiry::Surface`](super::OnExpiry::Surface), one has
+    /// expired since.
     pub async fn metadata(&self) -> Result<MetadataMap, SessionError> {
         let mut metadata = MetadataMap::new();
         if matches!(self.state(), SessionState::Disabled) {
             return Ok(metadata);
         }
-        if let Ready { session: Some(session), .. } = self.sessions.core().ready(None).await? {
+        let core = self.sessions.core();
+        let ready = core.ready(None).await?;
+        if let Some(session) = ready.replaces {
+            core.told(&session);
+            return Err(SessionError::Expired { session });
+        }
+        if let Some(session) = ready.session {
             let id = AsciiMetadataValue::try_from(session.header.as_bytes());
             metadata.insert(SESSION_METADATA_KEY, id.map_err(|_| SessionError::InvalidId)?);
         }

@@ -19,7 +19,8 @@ use super::lease::Lease;
 use super::state::{Attempt, Conclusion, Last, Live, Outcome, Phase, Ready, Session, State};
 use super::stats::Counters;
 use super::{
-    EndReason, Policy, ReplaceReason, SessionError, SessionEvent, SessionId, SessionOptions, SessionState,
+    EndReason, OnExpiry, Policy, ReplaceReason, SessionError, SessionEvent, SessionId, SessionOptions,
+    SessionState,
 };
 use crate::transport::Transport;
 
@@ -111,7 +112,8 @@ impl<T: Transport> Core<T> {
                 let is_refused = refused == Some(&live.session.id);
                 if live.is_usable() && !is_refused {
                     let session = Some(Arc::clone(&live.session));
-                    return Found::Settled(Ok(Ready { session, replaces: None }));
+                    let replaces = state.unsurfaced.clone();
+                    return Found::Settled(Ok(Ready { session, replaces }));
                 }
                 live.doubted |= is_refused;
                 let attempt = live.resuming.clone().unwrap_or_else(|| {
@@ -170,16 +172,16 @@ impl<T: Transport> Core<T> {
             conclusions.extend(live.wanted.take());
             state.last = Some(live.last(reason, now));
         }
-        let (event, replaces) = match state.last.take() {
-            None => (SessionEvent::Started { session: session.id.clone(), window: session.window }, None),
-            Some(last) if last.id == session.id => {
-                (SessionEvent::Resumed { session: session.id.clone() }, None)
-            }
+        let event = match state.last.take() {
+            None => SessionEvent::Started { session: session.id.clone(), window: session.window },
+            Some(last) if last.id == session.id => SessionEvent::Resumed { session: session.id.clone() },
             Some(Last { id: old, reason, seen, surfaced }) => {
                 let gap = now.saturating_duration_since(seen);
                 let told = surfaced || reason == ReplaceReason::Reset;
-                let replaces = (!told).then(|| old.clone());
-                (SessionEvent::Replaced { old, new: session.id.clone(), reason, gap }, replaces)
+                if !told && self.options.on_expiry == OnExpiry::Surface {
+                    state.unsurfaced = Some(old.clone());
+                }
+                SessionEvent::Replaced { old, new: session.id.clone(), reason, gap }
             }
         };
         self.counters.adopted(&event);
@@ -194,7 +196,7 @@ impl<T: Transport> Core<T> {
         });
         self.show(&state);
         self.announcer.announce(event);
-        let ready = Ready { session: Some(Arc::clone(session)), replaces };
+        let ready = Ready { session: Some(Arc::clone(session)), replaces: state.unsurfaced.clone() };
         for conclusion in conclusions {
             conclusion.send_replace(Some(Ok(ready.clone())));
         }
@@ -202,7 +204,14 @@ impl<T: Transport> Core<T> {
     }
 
     /// No session could be started, or the live one not be asked about.
-    pub(super) fn refuse(&self, generation: u64, error: SessionError, conclusion: &Conclusion) {
+    /// `connection` is the one that was asked.
+    pub(super) fn refuse(
+        &self,
+        generation: u64,
+        error: SessionError,
+        conclusion: &Conclusion,
+        connection: u64,
+    ) {
         let mut state = self.lock();
         if state.generation != generation {
             return;
@@ -214,9 +223,9 @@ impl<T: Transport> Core<T> {
             _ => state.phase = Phase::Idle,
         }
         let outcome = if unsupported {
-            let connection = self.transport.watch().state().connection;
             state.phase = Phase::Unsupported { connection };
             state.last = None;
+            state.unsurfaced = None;
             self.announcer.announce(SessionEvent::Unsupported);
             Ok(Ready { session: None, replaces: None })
         } else {
@@ -266,6 +275,15 @@ impl<T: Transport> Core<T> {
         }
     }
 
+    /// A call has failed with the end of this session: the next may go.
+    pub(super) fn told(&self, id: &SessionId) {
+        let mut state = self.lock();
+        if state.unsurfaced.as_ref() == Some(id) {
+            state.unsurfaced = None;
+        }
+        self.show(&state);
+    }
+
     /// The connection that this session was made on is gone: calls carry it again when it is resumed.
     pub(super) fn unbind(&self, id: &SessionId) {
         let mut state = self.lock();
@@ -287,6 +305,8 @@ impl<T: Transport> Core<T> {
         if forget {
             state.last = None;
         }
+        // Whoever resets it knows that it is over.
+        state.unsurfaced = None;
         if reason == EndReason::Closed {
             state.phase = Phase::Closed;
         }
@@ -345,7 +365,7 @@ impl<T: Transport> Core<T> {
     /// Lets calls see at a glance how it stands.
     fn show(&self, state: &State) {
         let alive = match &state.phase {
-            Phase::Live(live) if live.is_usable() => Some(&live.session),
+            Phase::Live(live) if live.is_usable() && state.unsurfaced.is_none() => Some(&live.session),
             _ => None,
         };
         let same = match (&**self.glance.load(), alive) {

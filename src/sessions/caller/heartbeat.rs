@@ -12,7 +12,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, Uri};
 use http_body::Body as _;
 use http_body_util::Full;
 use prost::Message as _;
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 use tonic::body::Body;
 use tonic::{Code, Status};
 
@@ -40,18 +40,29 @@ pub(super) async fn start<T: Transport>(
 ) -> Result<(Session, Lease), SessionError> {
     // Sent once the connection is there: the lease counts from then.
     up(transport.watch()).await;
-    let sent = Instant::now();
     let resume = resume.map(|id| id.as_str().to_owned()).unwrap_or_default();
-    let mut client = RobotServiceClient::new(transport.clone());
-    let mut call = pin!(client.start_session(StartSessionRequest { resume }));
-    let answer = tokio::select! {
-        answer = &mut call => answer,
-        () = sleep(timeout) => return Err(SessionError::StartTimeout),
-    };
-    let answer = answer.map_err(SessionError::Start)?.into_inner();
+    let ask = ask(transport, resume);
+    let Ok(answer) = tokio::time::timeout(timeout, ask).await else { return Err(SessionError::StartTimeout) };
+    let (answer, sent) = answer.map_err(SessionError::Start)?;
     let session = session(answer)?;
     let lease = Lease::new(session.window, sent, Instant::now());
     Ok((session, lease))
+}
+
+/// The answer, and when the question was sent.
+async fn ask<T: Transport>(transport: &T, resume: String) -> Result<(StartSessionResponse, Instant), Status> {
+    let mut client = RobotServiceClient::new(transport.clone());
+    let resumes = !resume.is_empty();
+    let sent = Instant::now();
+    match client.start_session(StartSessionRequest { resume }).await {
+        // The robot takes it for another owner's, as after a change of identity: we need one of our own.
+        Err(status) if resumes && status.code() == Code::InvalidArgument => {
+            let sent = Instant::now();
+            let answer = client.start_session(StartSessionRequest::default()).await?;
+            Ok((answer.into_inner(), sent))
+        }
+        answer => Ok((answer?.into_inner(), sent)),
+    }
 }
 
 /// Waits until there is a connection, or never will be one.
@@ -81,10 +92,12 @@ fn session(answer: StartSessionResponse) -> Result<Session, SessionError> {
                 SessionError::InvalidWindow(format!("{} s {} ns", window.seconds, window.nanos))
             })?,
     };
-    let header = HeaderValue::try_from(&answer.id)
+    let mut header = HeaderValue::try_from(&answer.id)
         .ok()
         .filter(|header| !header.is_empty() && header.len() <= LONGEST_ID)
         .ok_or(SessionError::InvalidId)?;
+    // Never to be seen in anybody's logs.
+    header.set_sensitive(true);
     // A header's bytes are shared from the first clone on: the calls' clones allocate nothing.
     drop(header.clone());
     Ok(Session {

@@ -132,7 +132,8 @@ async fn when_ready<T: Transport>(
     let core = &owner.core;
     match core.ready(None).await {
         Ok(Ready { session: None, .. }) => inner.call(request).await,
-        Ok(Ready { replaces: Some(session), .. }) if core.options.on_expiry == OnExpiry::Surface => {
+        Ok(Ready { replaces: Some(session), .. }) => {
+            core.told(&session);
             Err(SessionError::Expired { session }.into())
         }
         Ok(Ready { session: Some(session), .. }) => {
@@ -161,10 +162,9 @@ async fn once_more<T: Transport>(
         Some(session) if expired && session.id == refused.id => return answer,
         session => session,
     };
-    if ready.replaces.is_some() && core.options.on_expiry == OnExpiry::Surface {
-        return Err(SessionError::Expired { session: refused.id.clone() }.into());
-    }
     let Some(mut request) = kept.again() else {
+        // Too long to keep: what the transport said has to do, or that it has expired.
+        answer?;
         return Err(SessionError::Expired { session: refused.id.clone() }.into());
     };
     core.counters.retried();
