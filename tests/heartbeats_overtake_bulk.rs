@@ -9,15 +9,14 @@ use std::time::Duration;
 use common::fake_robot::{FakeRobot, UNARY, options};
 use common::probe::ProbeRequest;
 use common::probe::probe_client::ProbeClient;
+use common::slow_relay::slow_relay;
 use common::{LONG, ROBOT, Signaling, loopback, until_running};
 use farlink::peer::memory::MemoryStack;
 use farlink::server::Server;
 use farlink::sessions::{LeaseState, SessionEvent, SessionsClient};
 use farlink::transport::TransportKind;
 use farlink::{Channel, DialOptions};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpSocket};
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::sleep;
 use tokio_stream::StreamExt as _;
 
 /// Bytes per second of the link: 1 Mbit/s.
@@ -76,36 +75,6 @@ async fn a_minute_of_saturating_upload_expires_no_session_over_webrtc() {
     assert!(risk.is_err(), "{risk:?}");
 }
 
-/// A relay that passes so many bytes a second to the robot, and back what comes.
-async fn slow_relay(to: SocketAddr) -> SocketAddr {
-    let listen = TcpSocket::new_v4().unwrap();
-    // What lies in the relay's own buffers is part of the link: little, as on a modem that is well kept.
-    listen.set_recv_buffer_size(16 * 1024).unwrap();
-    listen.bind(loopback()).unwrap();
-    let listener: TcpListener = listen.listen(8).unwrap();
-    let addr = listener.local_addr().unwrap();
-    tokio::spawn(async move {
-        while let Ok((caller, _)) = listener.accept().await {
-            let robot = tokio::net::TcpStream::connect(to).await.unwrap();
-            let (mut from_caller, mut to_caller) = caller.into_split();
-            let (mut from_robot, mut to_robot) = robot.into_split();
-            tokio::spawn(async move { tokio::io::copy(&mut from_robot, &mut to_caller).await });
-            tokio::spawn(async move {
-                let mut bytes = [0; 1500];
-                let mut free = Instant::now();
-                while let Ok(count @ 1..) = from_caller.read(&mut bytes).await {
-                    free = free.max(Instant::now()) + Duration::from_secs(1) * count as u32 / RATE;
-                    sleep_until(free).await;
-                    if to_robot.write_all(&bytes[..count]).await.is_err() {
-                        return;
-                    }
-                }
-            });
-        }
-    });
-    addr
-}
-
 async fn directly(addr: SocketAddr) -> Channel {
     let options = DialOptions::new().insecure(true).disable_webrtc(true).timeout(LONG);
     farlink::dial(addr.to_string(), options).await.unwrap()
@@ -116,7 +85,7 @@ async fn directly(addr: SocketAddr) -> Channel {
 async fn a_saturating_upload_expires_no_session_directly() {
     let fake = FakeRobot::new();
     let (_signaling, robot) = robot(&fake, &MemoryStack::new()).await;
-    let channel = directly(slow_relay(robot.local_addr().unwrap()).await).await;
+    let channel = directly(slow_relay(robot.local_addr().unwrap(), RATE).await).await;
     let client = SessionsClient::builder(channel.clone()).options(options()).build();
     ProbeClient::new(client.channel()).unary(ProbeRequest::default()).await.unwrap();
     let upload = saturate(channel.clone());

@@ -11,6 +11,7 @@
 
 pub mod fake_robot;
 mod service;
+pub mod slow_relay;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
