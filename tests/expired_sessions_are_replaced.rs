@@ -466,3 +466,55 @@ async fn a_doubt_that_cannot_be_cleared_up_ends_no_session() {
     scene.call().await.unwrap();
     assert_eq!(scene.sids().last().unwrap(), "sid-1");
 }
+
+/// Over WebRTC robots send headers before a refusal: only the trailers tell of it.
+#[tokio::test]
+async fn over_webrtc_and_directly_a_call_is_made_once_more_all_the_same() {
+    let fake = FakeRobot::new();
+    let stack: std::sync::Arc<dyn farlink::peer::Stack> =
+        std::sync::Arc::new(farlink::peer::memory::MemoryStack::new());
+    let robot =
+        farlink::server::Server::builder().host("r.example").listen(common::loopback()).insecure(true);
+    let robot = robot.stack(stack.clone()).start(fake.routes()).await.unwrap();
+    let options_of =
+        farlink::DialOptions::new().insecure(true).stack(stack).fallback(farlink::Fallback::Never);
+    let address = robot.local_addr().unwrap().to_string();
+    for (on_expiry, direct) in [
+        (OnExpiry::Retry, false),
+        (OnExpiry::Retry, true),
+        (OnExpiry::Surface, false),
+        (OnExpiry::Surface, true),
+    ] {
+        let dial = options_of.clone().disable_webrtc(direct);
+        let channel = farlink::dial(&address, dial).await.unwrap();
+        let client = SessionsClient::builder(channel).options(options().on_expiry(on_expiry)).build();
+        let mut probe = ProbeClient::new(client.channel());
+        let message = || ProbeRequest { data: "x".into(), ..Default::default() };
+        probe.unary(message()).await.unwrap();
+        fake.expire_all();
+        let outcome = probe.unary(message()).await;
+        match on_expiry {
+            OnExpiry::Retry => assert_eq!(outcome.unwrap().into_inner().data, "x"),
+            _ => {
+                let error = outcome.unwrap_err();
+                assert!(matches!(SessionError::of(&error), Some(SessionError::Expired { .. })), "{error:?}");
+                probe.unary(message()).await.unwrap();
+            }
+        }
+        fake.expire_all();
+        let stream = tokio_stream::iter([message(), message()]);
+        let outcome = probe.both(stream).await;
+        let first = match outcome {
+            Ok(replies) => replies.into_inner().message().await,
+            Err(error) => Err(error),
+        };
+        match on_expiry {
+            OnExpiry::Retry => assert_eq!(first.unwrap().unwrap().data, "x"),
+            _ => {
+                let error = first.unwrap_err();
+                assert!(matches!(SessionError::of(&error), Some(SessionError::Expired { .. })), "{error:?}");
+            }
+        }
+        assert_eq!(client.stats().retried, if on_expiry == OnExpiry::Retry { 2 } else { 0 });
+    }
+}

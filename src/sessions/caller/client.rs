@@ -120,7 +120,9 @@ impl SessionsClient {
         }
         if let Some(session) = ready.session {
             let id = AsciiMetadataValue::try_from(session.header.as_bytes());
-            metadata.insert(SESSION_METADATA_KEY, id.map_err(|_| SessionError::InvalidId)?);
+            let mut id = id.map_err(|_| SessionError::InvalidId)?;
+            id.set_sensitive(true);
+            metadata.insert(SESSION_METADATA_KEY, id);
         }
         Ok(metadata)
     }

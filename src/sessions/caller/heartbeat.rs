@@ -28,6 +28,10 @@ use crate::wire::status;
 /// The longest window that timers are set for. A robot that waits longer gets more heartbeats than it needs.
 const LONGEST_WINDOW: Duration = Duration::from_secs(3600);
 
+/// Codes, as trailers spell them.
+const INVALID_ARGUMENT: &str = "3";
+const ABORTED: &str = "10";
+
 /// The longest id that is believed; Viam's are UUIDs.
 const LONGEST_ID: usize = 256;
 
@@ -173,16 +177,28 @@ async fn send<T: Transport>(transport: &mut T, message: Bytes) -> Status {
     Status::internal("the answer to a heartbeat has no trailers")
 }
 
+/// What became of a call because its session is gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Expiry {
+    /// It was refused at the door and did not run.
+    Refused,
+    /// It had begun, and was cut: a farlink robot's ABORTED.
+    Cut,
+}
+
 /// Whether these trailers say that this session, and not one further on, is gone. Does not allocate.
-pub(super) fn is_expiry(trailers: &HeaderMap, session: &Session) -> bool {
+pub(super) fn expiry(trailers: &HeaderMap, session: &Session) -> Option<Expiry> {
     let is = |key: &str, text: &str| trailers.get(key).is_some_and(|value| value == text);
-    if !is("grpc-status", "3") {
-        return false;
+    let about = trailers.get(EXPIRED_SESSION_KEY);
+    if is("grpc-status", ABORTED) {
+        return about.filter(|about| *about == session.header).map(|_| Expiry::Cut);
     }
-    match trailers.get(EXPIRED_SESSION_KEY) {
-        Some(about) => about == session.header,
-        None => is("grpc-message", SESSION_EXPIRED),
-    }
+    let ours = is("grpc-status", INVALID_ARGUMENT)
+        && match about {
+            Some(about) => about == session.header,
+            None => is("grpc-message", SESSION_EXPIRED),
+        };
+    ours.then_some(Expiry::Refused)
 }
 
 fn is_about(status: &Status, session: &Session) -> bool {
@@ -226,17 +242,19 @@ mod tests {
     #[test]
     fn an_expiry_is_ours_only_if_it_says_so_or_says_nothing() {
         let session = session(answer("ours", Some((2, 0)))).unwrap();
-        let expiry = |status: &str, message: &str, about: Option<&str>| {
+        let said = |status: &str, message: &str, about: Option<&str>| {
             let mut trailers = HeaderMap::new();
             trailers.insert("grpc-status", status.parse().unwrap());
             trailers.insert("grpc-message", message.parse().unwrap());
             about.map(|about| trailers.insert(EXPIRED_SESSION_KEY, about.parse().unwrap()));
-            is_expiry(&trailers, &session)
+            super::expiry(&trailers, &session)
         };
-        assert!(expiry("3", SESSION_EXPIRED, None));
-        assert!(expiry("3", "another text", Some("ours")));
-        assert!(!expiry("3", SESSION_EXPIRED, Some("another")));
-        assert!(!expiry("3", "[invalid_argument] SESSION_EXPIRED", None));
-        assert!(!expiry("5", SESSION_EXPIRED, None));
+        assert_eq!(said("3", SESSION_EXPIRED, None), Some(Expiry::Refused));
+        assert_eq!(said("3", "another text", Some("ours")), Some(Expiry::Refused));
+        assert_eq!(said("10", "it was cut", Some("ours")), Some(Expiry::Cut));
+        assert_eq!(said("3", SESSION_EXPIRED, Some("another")), None);
+        assert_eq!(said("3", "[invalid_argument] SESSION_EXPIRED", None), None);
+        assert_eq!(said("5", SESSION_EXPIRED, None), None);
+        assert_eq!(said("10", SESSION_EXPIRED, None), None);
     }
 }

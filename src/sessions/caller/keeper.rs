@@ -59,8 +59,16 @@ impl<T: Transport> Drop for Guard<T> {
 pub(super) async fn run<T: Transport>(guard: Guard<T>, conclusion: Conclusion, resume: Option<SessionId>) {
     let (core, generation) = (Arc::clone(&guard.core), guard.generation);
     let link = core.transport.watch();
-    let connection = link.state().connection;
-    match start(&core.transport, resume.as_ref(), core.start_timeout()).await {
+    let (connection, started) = loop {
+        let connection = link.state().connection;
+        let started = start(&core.transport, resume.as_ref(), core.start_timeout()).await;
+        let now = link.state();
+        // A connection that was lost meanwhile is no reason to fail those who wait for the next.
+        if started.is_ok() || (now.connection == connection && !is_down(&now)) {
+            break (connection, started);
+        }
+    };
+    match started {
         Err(error) => core.refuse(generation, error, &conclusion, connection),
         Ok((session, lease)) => {
             let session = Arc::new(session);

@@ -2,7 +2,7 @@
 //! that the calls use, and never ends without a word.
 //!
 //! `policy` says which calls carry it; `service` puts it on them and makes a call again whose session has
-//! expired, from what `kept` has of it; `core` and `state` are what all calls share; `keeper` is the one task,
+//! expired, from what `kept` has of it (`watched`: where only the trailers tell); `core` and `state` are what all calls share; `keeper` is the one task,
 //! with `heartbeat` for what it sends and `lease` for what it may believe.
 //!
 //! ```text
@@ -28,6 +28,7 @@ mod policy;
 mod service;
 mod state;
 mod stats;
+mod watched;
 
 pub use self::client::{SessionsClient, SessionsClientBuilder};
 pub use self::error::SessionError;
