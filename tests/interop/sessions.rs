@@ -1,5 +1,5 @@
-//! Sessions: a robot that keeps them for goutils' callers, and a caller that would like one of a robot that has
-//! none.
+//! Sessions: a robot that keeps them for goutils' callers, and a caller that would like one of a robot that
+//! has none.
 
 use std::sync::Arc;
 
@@ -26,8 +26,8 @@ mod motor;
 
 const ECHO: [&str; 3] = ["Echo", "EchoMultiple", "EchoBiDi"];
 
-/// Echo, a motor `m1` as `examples/robot` has one, and sessions. Echo's methods count as monitored, so that all
-/// calls take the way that those that move something take.
+/// Echo, a motor `m1` as `examples/robot` has one, and sessions. Echo's methods count as monitored, so that
+/// all calls take the way of those that move something.
 pub(crate) fn routes() -> Routes {
     let motor = Motor::new("m1");
     let path = |method| format!("/proto.rpc.examples.echo.v1.EchoService/{method}");

@@ -154,7 +154,7 @@ def stops_once_it_is_killed(robot, operator):
 
 
 def stops_once_it_is_frozen(robot, operator):
-    """A process that stands still for longer than the window is as good as dead; afterwards it drives again."""
+    """A process that stands still for longer than the window is as good as dead; later it drives again."""
     moves_while_it_lives(robot, operator)
     operator.child.send_signal(signal.SIGSTOP)
     motor(robot, EXPIRED, WINDOW + SLACK)

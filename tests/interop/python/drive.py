@@ -2,9 +2,9 @@
 
     drive.py ADDRESS direct|webrtc
 
-Prints `SAID` and a JSON object when connected, and for each line that it reads: `["motor", "set_power", 0.5]` or
-`["robot", "refresh"]` calls that method of the SDK. `{"ok": ...}` is what it returned, `{"failed": code, "why":
-...}` the status that it raised. Ends, closing the robot, with its input.
+Prints `SAID` and a JSON object when connected, and for each line that it reads: `["motor", "set_power", 0.5]`
+or `["robot", "refresh"]` calls that method of the SDK. `{"ok": ...}` is what it returned, `{"failed": code,
+"why": ...}` the status that it raised. Ends, closing the robot, with its input.
 """
 
 import asyncio
