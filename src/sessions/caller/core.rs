@@ -265,14 +265,16 @@ impl<T: Transport> Core<T> {
     /// A call found out that the session has expired, and fails with that.
     pub(super) fn surfaced(&self, id: &SessionId) {
         let mut state = self.lock();
-        if matches!(&state.phase, Phase::Live(live) if live.session.id == *id) {
-            let task = self.stop(&mut state, EndReason::Expired);
-            if let Some(last) = &mut state.last {
-                last.surfaced = true;
-            }
-            drop(state);
-            task.inspect(AbortHandle::abort);
+        let is_live = matches!(&state.phase, Phase::Live(live) if live.session.id == *id);
+        let task = if is_live { self.stop(&mut state, EndReason::Expired) } else { None };
+        // A heartbeat may have found it out first: it is told once all the same.
+        if let Some(last) = state.last.as_mut().filter(|last| last.id == *id) {
+            last.surfaced = true;
         }
+        state.unsurfaced = state.unsurfaced.take().filter(|unsurfaced| unsurfaced != id);
+        self.show(&state);
+        drop(state);
+        task.inspect(AbortHandle::abort);
     }
 
     /// A call has failed with the end of this session: the next may go.
