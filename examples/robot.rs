@@ -1,4 +1,4 @@
-//! A robot that serves Echo, through signaling servers and on a port of its own.
+//! A robot that serves Echo and a motor, `m1`, and keeps sessions, through signaling servers and on a port of its own.
 //!
 //! `cargo run --example robot -- --host robot.example --signaling 127.0.0.1:7000 --insecure`
 
@@ -7,11 +7,15 @@ mod common;
 use std::error::Error;
 use std::net::SocketAddr;
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
 
+use common::motor::Motor;
 use farlink::server::Server;
+use farlink::sessions::robot::SessionManager;
 use tokio::signal::unix::{SignalKind, signal};
 
-/// Serves Echo until SIGINT or SIGTERM, then lets calls in flight end.
+/// Serves Echo and a motor until SIGINT or SIGTERM, then lets calls in flight end.
 #[derive(clap::Parser)]
 struct Args {
     /// The robot's name in signaling; up to five.
@@ -26,6 +30,9 @@ struct Args {
     /// Speak plaintext: the listener, and signaling servers without https://
     #[arg(long)]
     insecure: bool,
+    /// How long the motor goes on without a heartbeat of the session that drives it, in seconds.
+    #[arg(long, default_value_t = 2.0)]
+    window: f64,
 }
 
 #[tokio::main]
@@ -47,7 +54,11 @@ async fn run(args: Args) -> Result<(), Box<dyn Error>> {
     if let Some(addr) = args.listen.or(loopback) {
         robot = robot.listen(addr);
     }
-    let robot = robot.start(common::routes().add_service(common::motor::Motor::new("m1").service())).await?;
+    let motor = Motor::new("m1");
+    let window = Duration::try_from_secs_f64(args.window)?;
+    let sessions = SessionManager::builder(Arc::new(motor.clone())).window(window).build()?;
+    let routes = sessions.protect(common::routes().add_service(motor.service()));
+    let robot = robot.start(routes).await?;
     if let Some(addr) = robot.local_addr() {
         common::say!("LISTENING {addr}");
     }
@@ -58,6 +69,7 @@ async fn run(args: Args) -> Result<(), Box<dyn Error>> {
         _ = interrupt.recv() => {}
         _ = terminate.recv() => {}
     }
+    sessions.close().await;
     robot.shutdown().await;
     Ok(())
 }

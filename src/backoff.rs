@@ -4,15 +4,13 @@
 
 use std::time::Duration;
 
-/// The first delay after a failure; each further failure doubles it.
-const FIRST: Duration = Duration::from_millis(50);
 /// The longest delay.
 const LONGEST: Duration = Duration::from_secs(10);
 
-/// The delay after this many failures in a row: doubles from 50 ms to 10 s, of which a random half to whole
+/// The delay after this many failures in a row: doubles from `first` to 10 s, of which a random half to whole
 /// is taken so that peers which lost the same server do not return together.
-pub(crate) fn delay(failures: u32, rng: &mut fastrand::Rng) -> Duration {
-    let full = FIRST.saturating_mul(1 << failures.saturating_sub(1).min(16)).min(LONGEST);
+pub(crate) fn delay(first: Duration, failures: u32, rng: &mut fastrand::Rng) -> Duration {
+    let full = first.saturating_mul(1 << failures.saturating_sub(1).min(16)).min(LONGEST);
     full.mul_f64(0.5 + rng.f64() / 2.0)
 }
 
@@ -20,15 +18,17 @@ pub(crate) fn delay(failures: u32, rng: &mut fastrand::Rng) -> Duration {
 mod tests {
     use super::*;
 
+    const FIRST: Duration = Duration::from_millis(50);
+
     #[test]
     fn delays_double_up_to_ten_seconds_and_vary() {
         let mut rng = fastrand::Rng::with_seed(7);
         for (failures, low, high) in [(1, 25, 50), (2, 50, 100), (5, 400, 800), (20, 5_000, 10_000)] {
             for _ in 0..50 {
-                let delay = delay(failures, &mut rng).as_millis();
+                let delay = delay(FIRST, failures, &mut rng).as_millis();
                 assert!((low..=high).contains(&delay), "{failures}: {delay}");
             }
         }
-        assert_ne!(delay(9, &mut rng), delay(9, &mut rng));
+        assert_ne!(delay(FIRST, 9, &mut rng), delay(FIRST, 9, &mut rng));
     }
 }

@@ -283,7 +283,7 @@ mod tests {
             sender.send_replace(now.clone());
             let told = events.next().await;
             let Some(Event::Reconnecting { reason, attempt }) = told else { panic!("{told:?}") };
-            assert_eq!((attempt, reason), (number, failure.unwrap_or(CloseReason::Peer.to_string())));
+            assert_eq!((attempt, reason), (number, failure.unwrap_or_else(|| CloseReason::Peer.to_string())));
         }
         // Who comes now is told how it stands now.
         let mut late = Events::new(TransportKind::WebRtc, None, LinkWatch::new(receiver));

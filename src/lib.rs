@@ -21,7 +21,8 @@
 //! # Structure
 //! Floors; a module imports from those below. [`proto`], [`wire`], [`address`]: words. [`peer`]: one peer
 //! connection, whoever implements it. [`transport`]: what carries RPCs. [`auth`], [`signaling`],
-//! [`dial`](mod@dial): finding each other. [`Channel`], [`Event`], [`server`]: what users hold.
+//! [`dial`](mod@dial): finding each other. [`Channel`], [`Event`], [`server`], [`redial`], [`sessions`]: what
+//! users hold.
 //!
 //! # Features
 //! - `webrtc` (default): the protocols of the `webrtc` crate as the WebRTC stack. Without it farlink still
@@ -54,6 +55,7 @@ pub use self::channel::{Channel, dial};
 pub use self::dial::{ConfigError, DialError, DialOptions, DialReport, Fallback};
 pub use self::event::{Event, Events};
 pub use self::peer::IceServer;
+pub use self::sessions::SessionsClient;
 
 /// README's examples compile.
 #[cfg(doctest)]

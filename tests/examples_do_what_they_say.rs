@@ -18,6 +18,9 @@ use farlink::proto::motor::{
     GetPositionRequest, GoForRequest, GoToRequest, IsMovingRequest, IsPoweredRequest,
     ResetZeroPositionRequest, SetPowerRequest, SetRpmRequest, StopRequest,
 };
+use farlink::proto::robot::ResourceNamesRequest;
+use farlink::sessions::RobotServiceStub;
+use farlink::sessions::robot::full_name;
 use farlink_signaling::SignalingServer;
 use tonic::Code;
 
@@ -153,7 +156,7 @@ fn closed_port() -> String {
 
 #[test]
 fn help_is_no_error() {
-    for name in ["robot", "dial", "watch", "quickstart"] {
+    for name in ["robot", "dial", "watch", "quickstart", "teleop"] {
         let (status, out, errors) = run(name, &["--help"]);
         assert!(status.success() && errors.is_empty(), "{name}: {errors:?}");
         assert!(out.iter().any(|line| line.starts_with("Usage: ")), "{name}: {out:?}");
@@ -250,6 +253,7 @@ fn what_goes_wrong_is_one_sentence_and_status_1() {
         &["cannot listen on", "in use"],
     );
     one_sentence("robot", &["--host", NAME, "--signaling", "x:y"], &["the signaling address"]);
+    one_sentence("robot", &["--host", NAME, "--insecure", "--window", "0.001"], &["a window of 1ms"]);
 }
 
 #[test]
@@ -360,6 +364,9 @@ fn a_robot_s_motor_turns_as_it_is_asked_to() {
         let options = DialOptions::new().insecure(true).disable_webrtc(true);
         let channel = farlink::dial(&address, options).await.unwrap();
         let m1 = || "m1".to_owned();
+        let mut stub = RobotServiceStub::new(channel.clone());
+        let names = stub.resource_names(ResourceNamesRequest {}).await.unwrap().into_inner().resources;
+        assert_eq!(names.iter().map(full_name).collect::<Vec<_>>(), ["rdk:component:motor/m1"]);
         let mut motor = MotorServiceClient::new(channel);
         let set_power = |power_pct| SetPowerRequest { name: m1(), power_pct, extra: None };
         motor.set_power(set_power(-0.5)).await.unwrap();
@@ -411,6 +418,55 @@ fn a_robot_s_motor_turns_as_it_is_asked_to() {
         assert_eq!(error.code(), Code::NotFound);
         assert!(error.message().contains("m2") && error.message().contains("m1"), "{error}");
     });
+}
+
+#[test]
+fn teleop_drives_and_stops_in_a_session() {
+    let signaling = Signaling::start();
+    let (robot, address) = robot(&signaling.addr);
+    let name: &[&str] = &[NAME, "--signaling", &signaling.addr];
+    for (to, transport) in [(name, "webrtc"), (&[&address, "--disable-webrtc"], "direct")] {
+        let (status, out, errors) = run("teleop", &[to, &["--insecure", "--seconds", "0.2"]].concat());
+        assert!(status.success() && errors.is_empty(), "{errors:?}");
+        assert!(out.contains(&format!("DRIVING m1 over {transport}")), "{out:?}");
+        let sessions: Vec<_> = out.iter().filter(|line| line.starts_with("SESSION ")).collect();
+        assert!(sessions[0].contains("started, window 2s"), "{out:?}");
+        assert_eq!(robot.line("MOTOR m1 "), "power 0.5");
+        assert_eq!(robot.line("MOTOR m1 "), "stopped by call");
+    }
+    for die in [&["--die"], [].as_slice()] {
+        let (status, _, errors) = run("teleop", &[&[&address, "--insecure", "--motor", "m2"], die].concat());
+        assert_eq!((status.code(), errors.len()), (Some(1), 1), "{errors:?}");
+        assert!(errors[0].contains("no motor is called \"m2\"; there is \"m1\""), "{errors:?}");
+    }
+}
+
+#[test]
+fn a_caller_that_dies_at_the_stick_leaves_no_motor_running() {
+    let robot = Program::start(&example("robot"), &["--host", NAME, "--insecure", "--window", "0.5"]);
+    let address = robot.line("LISTENING ");
+    let arguments = [&*address, "--insecure", "--disable-webrtc", "--die", "--seconds", "0.3"];
+    let (status, out, errors) = run("teleop", &arguments);
+    assert!(status.success() && errors.is_empty(), "{errors:?}");
+    assert!(out.iter().any(|line| line.starts_with("STOPPED m1 over direct: driven for 300ms")), "{out:?}");
+    assert_eq!(robot.line("MOTOR m1 "), "power 0.5");
+    assert_eq!(robot.line("MOTOR m1 "), "stopped by session expiry");
+}
+
+#[test]
+fn teleop_shows_the_stop_on_both_transports_when_its_window_is_over() {
+    let (status, out, errors) = run("teleop", &["--seconds", "0.5"]);
+    assert!(status.success() && errors.is_empty(), "{errors:?}");
+    let of = |start: &str| out.iter().filter(|line| line.starts_with(start)).collect::<Vec<_>>();
+    let stopped = of("STOPPED m1 over ");
+    assert!(stopped[0].contains("over webrtc: ") && stopped[1].contains("over direct: "), "{out:?}");
+    assert_eq!(of("MOTOR m1 stopped by session expiry").len(), 2, "{out:?}");
+    let delays = of("  stopped ");
+    assert_eq!(delays.len(), 2, "{out:?}");
+    for delay in delays {
+        let ms: u64 = delay.split(' ').nth(3).unwrap().parse().unwrap();
+        assert!((2000..4000).contains(&ms), "{out:?}");
+    }
 }
 
 #[test]

@@ -11,7 +11,7 @@ use farlink::Channel;
 use farlink::sessions::{
     EndReason, OnExpiry, ReplaceReason, SessionError, SessionEvent, SessionState, Sessions, SessionsClient,
 };
-use farlink::wire::session::EXPIRED_SESSION_KEY;
+use farlink::wire::session::{EXPIRED_SESSION_KEY, SEND_SESSION_HEARTBEAT};
 use futures_util::future::join_all;
 use tokio::sync::mpsc;
 use tokio::time::sleep;
@@ -337,5 +337,184 @@ async fn after_a_long_outage_there_is_a_new_session_and_it_is_told() {
                 break;
             }
         }
+    }
+}
+
+/// Calls that ask at the very instant at which the lease runs out begin a session anew, and do not fail.
+#[tokio::test(start_paused = true)]
+async fn calls_at_the_instant_of_the_end_begin_anew() {
+    let scene = Scene::begun(OnExpiry::Retry).await;
+    let silent = |path: &str| (path != SEND_SESSION_HEARTBEAT).then_some((Duration::ZERO, Duration::ZERO));
+    scene.local.delay(silent);
+    // The start was acknowledged at once, so it is lost after a window and 10 ms; calls come all around that.
+    let began = tokio::time::Instant::now();
+    let calls = (0..60).map(|step| {
+        let scene = &scene;
+        async move {
+            tokio::time::sleep_until(
+                began + WINDOW - Duration::from_millis(30) + Duration::from_millis(step),
+            )
+            .await;
+            scene.call().await
+        }
+    });
+    let calls = join_all(calls).await;
+    assert!(calls.iter().all(Result::is_ok), "{calls:?}");
+}
+
+/// C22: nobody waited when the session was replaced; the next command must not move what the robot has stopped.
+#[tokio::test(start_paused = true)]
+async fn a_replacement_that_no_call_waited_for_is_surfaced_by_the_next_one() {
+    let scene = Scene::begun(OnExpiry::Surface).await;
+    let mut events = scene.client.events();
+    scene.local.lose();
+    sleep(WINDOW * 3).await;
+    scene.local.reconnect();
+    sleep(WINDOW / 2).await;
+    loop {
+        if let SessionEvent::Replaced { .. } = events.next().await.unwrap() {
+            break;
+        }
+    }
+    let error = scene.call().await.unwrap_err();
+    assert!(matches!(SessionError::of(&error), Some(SessionError::Expired { .. })), "{error:?}");
+    assert_eq!(scene.sids(), ["sid-1"], "it was not made");
+    scene.call().await.unwrap();
+    assert_eq!(scene.sids(), ["sid-1", "sid-2"]);
+}
+
+/// C22: who gave up waiting has not been told.
+#[tokio::test(start_paused = true)]
+async fn a_call_that_was_dropped_before_it_was_told_leaves_the_news_to_the_next() {
+    let scene = Scene::begun(OnExpiry::Surface).await;
+    scene.fake.expire_all();
+    sleep(WINDOW).await;
+    scene.fake.script().start_delay = Duration::from_millis(300);
+    let impatient = tokio::time::timeout(Duration::from_millis(100), scene.call()).await;
+    assert!(impatient.is_err());
+    sleep(WINDOW / 2).await;
+    assert!(matches!(scene.client.state(), SessionState::Active { .. }));
+    // Asking for the metadata is a way to be told, too.
+    let told = scene.client.metadata().await.unwrap_err();
+    assert!(matches!(told, SessionError::Expired { .. }), "{told}");
+    scene.call().await.unwrap();
+    assert_eq!(scene.sids(), ["sid-1", "sid-2"]);
+}
+
+/// A robot that takes the session for another owner's, as farlink's do after a change of identity.
+#[tokio::test(start_paused = true)]
+async fn a_resumption_that_is_refused_begins_a_session_of_our_own() {
+    let scene = Scene::begun(OnExpiry::Retry).await;
+    scene.fake.script().strict = true;
+    scene.fake.expire_all();
+    scene.call().await.unwrap();
+    assert_eq!(scene.fake.script().starts, ["", "sid-1", ""]);
+    assert_eq!(scene.sids().last().unwrap(), "sid-3");
+    assert_eq!(scene.client.stats().replaced, 1);
+}
+
+/// C19, C23
+#[tokio::test(start_paused = true)]
+async fn a_resumption_that_fails_is_tried_again_while_the_lease_lasts() {
+    let scene = Scene::begun(OnExpiry::Retry).await;
+    sleep(WINDOW).await;
+    scene.local.lose();
+    sleep(WINDOW / 10).await;
+    scene.fake.script().start_errors.push_back(Status::resource_exhausted("not now"));
+    scene.local.reconnect();
+    // No call is made: what was set in motion goes on all the same.
+    sleep(WINDOW * 2).await;
+    assert_eq!(scene.fake.expired_and_started(), (0, 3));
+    let SessionState::Active { session, .. } = scene.client.state() else { panic!() };
+    assert_eq!(session.as_str(), "sid-1");
+}
+
+/// C23: the link that came back is lost again, with the resumption under way.
+#[tokio::test(start_paused = true)]
+async fn a_link_that_flaps_is_resumed_on_whichever_connection_stays() {
+    let scene = Scene::begun(OnExpiry::Retry).await;
+    sleep(WINDOW).await;
+    scene.local.lose();
+    let call = scene.call();
+    let flaps = async {
+        for _ in 0..3 {
+            sleep(WINDOW / 20).await;
+            scene.local.delay(|_| None);
+            scene.local.reconnect();
+            sleep(WINDOW / 20).await;
+            scene.local.lose();
+        }
+        scene.local.delay(|_| Some((Duration::ZERO, Duration::ZERO)));
+        scene.local.reconnect();
+    };
+    let (call, ()) = tokio::join!(call, flaps);
+    call.unwrap();
+    sleep(WINDOW * 2).await;
+    assert_eq!(scene.fake.expired_and_started().0, 0);
+    assert!(scene.sids().iter().all(|sid| sid == "sid-1"));
+}
+
+/// C25 and C19 together: a doubt that cannot be cleared up at once ends nothing.
+#[tokio::test(start_paused = true)]
+async fn a_doubt_that_cannot_be_cleared_up_ends_no_session() {
+    let scene = Scene::begun(OnExpiry::Retry).await;
+    scene.fake.script().call_errors.push_back(expired());
+    scene.fake.script().start_errors.push_back(Status::unavailable("not now"));
+    scene.call().await.unwrap_err();
+    sleep(WINDOW * 2).await;
+    assert_eq!(scene.fake.expired_and_started().0, 0);
+    scene.call().await.unwrap();
+    assert_eq!(scene.sids().last().unwrap(), "sid-1");
+}
+
+/// Over WebRTC robots send headers before a refusal: only the trailers tell of it.
+#[tokio::test]
+async fn over_webrtc_and_directly_a_call_is_made_once_more_all_the_same() {
+    let fake = FakeRobot::new();
+    let stack: std::sync::Arc<dyn farlink::peer::Stack> =
+        std::sync::Arc::new(farlink::peer::memory::MemoryStack::new());
+    let robot =
+        farlink::server::Server::builder().host("r.example").listen(common::loopback()).insecure(true);
+    let robot = robot.stack(stack.clone()).start(fake.routes()).await.unwrap();
+    let options_of =
+        farlink::DialOptions::new().insecure(true).stack(stack).fallback(farlink::Fallback::Never);
+    let address = robot.local_addr().unwrap().to_string();
+    for (on_expiry, direct) in [
+        (OnExpiry::Retry, false),
+        (OnExpiry::Retry, true),
+        (OnExpiry::Surface, false),
+        (OnExpiry::Surface, true),
+    ] {
+        let dial = options_of.clone().disable_webrtc(direct);
+        let channel = farlink::dial(&address, dial).await.unwrap();
+        let client = SessionsClient::builder(channel).options(options().on_expiry(on_expiry)).build();
+        let mut probe = ProbeClient::new(client.channel());
+        let message = || ProbeRequest { data: "x".into(), ..Default::default() };
+        probe.unary(message()).await.unwrap();
+        fake.expire_all();
+        let outcome = probe.unary(message()).await;
+        match on_expiry {
+            OnExpiry::Retry => assert_eq!(outcome.unwrap().into_inner().data, "x"),
+            _ => {
+                let error = outcome.unwrap_err();
+                assert!(matches!(SessionError::of(&error), Some(SessionError::Expired { .. })), "{error:?}");
+                probe.unary(message()).await.unwrap();
+            }
+        }
+        fake.expire_all();
+        let stream = tokio_stream::iter([message(), message()]);
+        let outcome = probe.both(stream).await;
+        let first = match outcome {
+            Ok(replies) => replies.into_inner().message().await,
+            Err(error) => Err(error),
+        };
+        match on_expiry {
+            OnExpiry::Retry => assert_eq!(first.unwrap().unwrap().data, "x"),
+            _ => {
+                let error = first.unwrap_err();
+                assert!(matches!(SessionError::of(&error), Some(SessionError::Expired { .. })), "{error:?}");
+            }
+        }
+        assert_eq!(client.stats().retried, if on_expiry == OnExpiry::Retry { 2 } else { 0 });
     }
 }

@@ -3,18 +3,26 @@
 //! The names are those of the module as of SDK 0.23 (June 2024); `farlink::sessions::names` maps them.
 
 use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use farlink::proto::common::ResourceName;
+use farlink::proto::motor::{SetPowerRequest, motor_service_client::MotorServiceClient};
+use farlink::proto::robot::{GetSessionsRequest, GetVersionRequest};
 use farlink::server::Server;
 use farlink::sessions::names;
+use farlink::sessions::robot::{Resources, SessionManager};
 use farlink::sessions::{
     DialOptions, EXEMPT_METADATA_METHODS, LOGGER, RobotServiceStub, SESSION_METADATA_KEY,
-    SendSessionHeartbeatRequest, StartSessionRequest, StartSessionResponse, dial,
+    SendSessionHeartbeatRequest, SessionState, SessionsClient, StartSessionRequest, StartSessionResponse,
+    dial,
 };
-use farlink::{ConfigError, Credentials};
+use farlink::{Channel, ConfigError, Credentials};
 use prost::Message as _;
 use tonic::Code;
 use tonic::service::Routes;
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::MakeWriter;
 
 const KEY_ID: &str = "11111111-2222-3333-4444-555555555555";
 
@@ -121,24 +129,143 @@ fn with_api_key_wants_a_uuid_and_leaves_all_else_at_its_default() {
     }
 }
 
-#[test]
-fn logger_is_the_target_of_what_sessions_say() {
-    assert!(std::any::type_name::<farlink::sessions::Monitored>().starts_with(LOGGER));
-    LOGGER.parse::<tracing_subscriber::filter::Directive>().unwrap();
+/// A robot that has no sessions, and a channel to it.
+async fn robot() -> (Server, Channel) {
+    serve(Routes::default()).await
+}
+
+async fn serve(routes: Routes) -> (Server, Channel) {
+    let loopback = SocketAddr::from(([127, 0, 0, 1], 0));
+    let robot = Server::builder().listen(loopback).insecure(true).start(routes).await.unwrap();
+    let options = DialOptions::new().insecure(true).disable_webrtc(true);
+    let channel = dial(robot.local_addr().unwrap().to_string(), options).await.unwrap();
+    (robot, channel)
 }
 
 #[tokio::test]
 async fn dial_gives_a_channel_and_robot_service_stub_speaks_over_it() {
-    let loopback = SocketAddr::from(([127, 0, 0, 1], 0));
-    let robot = Server::builder().listen(loopback).insecure(true).start(Routes::default()).await.unwrap();
-    let address = robot.local_addr().unwrap().to_string();
-    let options = DialOptions::new().insecure(true).disable_webrtc(true);
-    let channel = dial(&address, options).await.unwrap();
-    // A robot that has no sessions.
+    let (robot, channel) = robot().await;
     let mut stub = RobotServiceStub::new(channel);
     let answer = stub.start_session(StartSessionRequest::default()).await;
     assert_eq!(answer.unwrap_err().code(), Code::Unimplemented);
     let answer = stub.send_session_heartbeat(SendSessionHeartbeatRequest::default()).await;
     assert_eq!(answer.unwrap_err().code(), Code::Unimplemented);
     robot.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_disabled_sessions_client_has_no_metadata_and_asks_nobody() {
+    let (robot, channel) = robot().await;
+    let sessions = SessionsClient::builder(channel).disabled(true).build();
+    assert!(sessions.metadata().await.unwrap().is_empty());
+    assert!(matches!(sessions.state(), SessionState::Disabled));
+    sessions.reset();
+    assert!(sessions.metadata().await.unwrap().is_empty());
+    robot.shutdown().await;
+}
+
+#[tokio::test]
+async fn where_the_robot_knows_no_sessions_metadata_is_empty_and_logger_tells() {
+    let said = Said::default();
+    let filter = EnvFilter::new(format!("off,{LOGGER}=debug"));
+    let log =
+        tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).with_writer(said.clone()).finish();
+    // For all tests of this program: tracing remembers for all threads what one thread wants to hear.
+    tracing::subscriber::set_global_default(log).unwrap();
+
+    let (robot, channel) = robot().await;
+    let sessions = SessionsClient::new(channel);
+    assert!(matches!(sessions.state(), SessionState::Idle));
+    assert!(sessions.metadata().await.unwrap().is_empty());
+    assert!(matches!(sessions.state(), SessionState::Unsupported));
+    let said = said.0.lock().unwrap().clone();
+    let said = String::from_utf8(said).unwrap();
+    let told = |line: &str| line.contains(&format!("DEBUG {LOGGER}: ")) && line.contains("no sessions");
+    assert!(said.lines().any(told), "{said}");
+
+    // Calls pass without.
+    let answer = sessions.client().get_version(GetVersionRequest {}).await;
+    assert_eq!(answer.unwrap_err().code(), Code::Unimplemented);
+    let mut motor = MotorServiceClient::new(sessions.channel());
+    let answer = motor.set_power(SetPowerRequest::default()).await;
+    assert_eq!(answer.unwrap_err().code(), Code::Unimplemented);
+    robot.shutdown().await;
+}
+
+/// A robot that has sessions and nothing that moves.
+#[derive(Debug)]
+struct Nothing;
+
+#[tonic::async_trait]
+impl Resources for Nothing {
+    fn names(&self) -> Vec<ResourceName> {
+        Vec::new()
+    }
+
+    async fn stop(&self, _: &str) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn sessions_client_keeps_one_session_and_metadata_names_it() {
+    let manager = SessionManager::builder(Arc::new(Nothing)).build().unwrap();
+    let (robot, channel) = serve(manager.protect(Routes::default())).await;
+    let sessions = SessionsClient::new(channel);
+    let id = async || {
+        let metadata = sessions.metadata().await.unwrap();
+        assert_eq!(metadata.len(), 1);
+        metadata.get(SESSION_METADATA_KEY).unwrap().to_str().unwrap().to_owned()
+    };
+    let first = id().await;
+    assert_eq!((first.len(), id().await == first), (36, true));
+    assert!(
+        matches!(sessions.state(), SessionState::Active { window, .. } if window == Duration::from_secs(2))
+    );
+    let listed = sessions.client().get_sessions(GetSessionsRequest {}).await.unwrap().into_inner().sessions;
+    assert_eq!(listed.iter().map(|session| &session.id).collect::<Vec<_>>(), [&first]);
+    // At once, and then every fifth of the window.
+    until(|| manager.stats().heartbeats >= 3).await;
+
+    // The id is kept: the next start asks to go on with it.
+    sessions.reset();
+    assert!(matches!(sessions.state(), SessionState::Idle));
+    assert_eq!(id().await, first);
+    sessions.forget();
+    assert_ne!(id().await, first);
+    let stats = manager.stats();
+    assert_eq!((stats.started, stats.resumed), (2, 1));
+    robot.shutdown().await;
+}
+
+async fn until(done: impl Fn() -> bool) {
+    let waited = async {
+        while !done() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), waited).await.unwrap();
+}
+
+/// What was logged.
+#[derive(Debug, Clone, Default)]
+struct Said(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Said {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl MakeWriter<'_> for Said {
+    type Writer = Self;
+
+    fn make_writer(&self) -> Self {
+        self.clone()
+    }
 }

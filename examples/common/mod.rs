@@ -9,13 +9,18 @@ use farlink::proto::echo::{
     EchoBiDiRequest, EchoBiDiResponse, EchoMultipleRequest, EchoMultipleResponse, EchoRequest, EchoResponse,
 };
 use farlink::server::SignalingStatus;
+use farlink::sessions::robot::SessionManager;
 use farlink::signaling::answerer::AnswererState;
 use futures_core::Stream;
+use tokio::sync::watch;
+use tokio::time::Instant;
 use tonic::service::Routes;
 use tonic::{Request, Response, Status, Streaming};
 
 #[allow(dead_code, reason = "not every example has a motor")]
 pub(crate) mod motor;
+#[allow(dead_code, reason = "not in every example somebody dies")]
+pub(crate) mod witness;
 
 /// Prints a line; a reader that has gone is no reason to end.
 #[allow(unused_macros, reason = "not every example prints this way")]
@@ -88,6 +93,24 @@ pub(crate) fn percentiles(times: &mut [Duration]) -> String {
     let at = |percent: usize| times.get((times.len() * percent / 100).min(times.len().saturating_sub(1)));
     let micros = |percent| at(percent).map_or(0, Duration::as_micros);
     format!("p50 {} us p99 {} us", micros(50), micros(99))
+}
+
+/// When the robot took its last heartbeat; a millisecond or two too early, never too late.
+#[allow(dead_code, reason = "not every example has sessions")]
+pub(crate) fn last_beat(sessions: SessionManager) -> watch::Receiver<Instant> {
+    let (beat, last) = watch::channel(Instant::now());
+    tokio::spawn(async move {
+        let mut seen = 0;
+        while !beat.is_closed() {
+            let looked = Instant::now();
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            let heartbeats = sessions.stats().heartbeats;
+            if std::mem::replace(&mut seen, heartbeats) != heartbeats {
+                beat.send_replace(looked);
+            }
+        }
+    });
+    last
 }
 
 /// Logs go to stderr, at the level that `RUST_LOG` says; errors only by default.

@@ -1,9 +1,12 @@
 //! A motor that is not there: it turns by the clock, and prints a line whenever it starts, changes or stops.
 
+use std::error::Error;
 use std::time::Duration;
 
+use farlink::proto::common::ResourceName;
 use farlink::proto::motor::motor_service_server::{MotorService, MotorServiceServer};
 use farlink::proto::motor::*;
+use farlink::sessions::robot::Resources;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tonic::{Request, Response, Status};
@@ -35,11 +38,6 @@ impl Motor {
     pub(crate) fn new(name: &'static str) -> Self {
         let motion = Motion { power: 0.0, since: Instant::now(), position: 0.0, aim: None, command: 0 };
         Self { name, motion: watch::Sender::new(motion) }
-    }
-
-    /// Its name.
-    pub(crate) fn name(&self) -> &'static str {
-        self.name
     }
 
     /// The service through which callers drive it.
@@ -146,6 +144,20 @@ fn speed(rpm: f64) -> Result<f64, Status> {
             Err(Status::invalid_argument("at 0 rpm it gets nowhere: ask for 0.1 or more"))
         }
         rpm => Ok(rpm),
+    }
+}
+
+/// What sessions have to know.
+#[tonic::async_trait]
+impl Resources for Motor {
+    fn names(&self) -> Vec<ResourceName> {
+        let [namespace, r#type, subtype, name] = ["rdk", "component", "motor", self.name].map(str::to_owned);
+        vec![ResourceName { namespace, r#type, subtype, name }]
+    }
+
+    async fn stop(&self, _: &str) -> Result<(), Box<dyn Error + Send + Sync>> {
+        self.stop_by("session expiry");
+        Ok(())
     }
 }
 

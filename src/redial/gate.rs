@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use http::{Extensions, HeaderMap};
 use tokio::sync::watch;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
@@ -18,8 +18,8 @@ use crate::transport::{CloseReason, Link, LinkState, LinkWatch, OnConnection, Re
 use crate::transport::{Transport as _, TransportError, TransportKind};
 use crate::wire::session::{SEND_SESSION_HEARTBEAT, SESSION_METADATA_KEY, START_SESSION};
 
-/// How long other calls let the waiting starts of sessions go first. Those need no time, unless somebody who
-/// made one does not poll it.
+/// How long, on a new connection, other calls let the waiting starts of sessions go first. Those need no time,
+/// unless somebody who made one does not poll it.
 const STARTS_FIRST: Duration = Duration::from_millis(250);
 
 /// What the clones, the driver and the waiting calls share.
@@ -40,8 +40,10 @@ struct State {
     connection: u64,
     /// Why calls cannot pass, though the connection's own link may not know it yet.
     shut: Option<Shut>,
-    /// Starts of sessions that wait, and in which round: a new one begins when the others wait no longer.
-    starts: (u64, u64),
+    /// Since when there is this connection.
+    since: Instant,
+    /// Starts of sessions that wait.
+    starts: u64,
 }
 
 #[derive(Debug)]
@@ -81,7 +83,8 @@ impl Gate {
     pub(super) fn new(channel: Channel, while_down: WhileDown) -> Self {
         let link = channel.watch();
         let (path, kind) = (link.state().path, channel.kind());
-        let state = State { channel: Some(channel), kind, link, connection: 1, shut: None, starts: (0, 0) };
+        let since = Instant::now();
+        let state = State { channel: Some(channel), kind, link, connection: 1, shut: None, since, starts: 0 };
         Self {
             state: watch::Sender::new(state),
             link: Link::over(path),
@@ -96,11 +99,12 @@ impl Gate {
         if let Some(Shut::Ended(reason)) = &state.shut {
             return Passage::Refused(TransportError::not_sent(reason.status()));
         }
-        let right = nature.on.is_none_or(|number| number == state.connection);
+        let may_go = match nature.on {
+            Some(number) => number == state.connection,
+            None => nature.is_start || !state.lets_starts_first(),
+        };
         match state.open() {
-            Some(channel) if right && (nature.is_start || state.starts.0 == 0) => {
-                Passage::Go(channel.clone())
-            }
+            Some(channel) if may_go => Passage::Go(channel.clone()),
             // Sessions are about to go on on this connection: what was bound to the old one has missed it.
             _ if nature.is_bound => Passage::Refused(refused(
                 &state,
@@ -117,14 +121,12 @@ impl Gate {
 
     /// Takes a place among those who wait. Starts of sessions are let out first.
     pub(super) fn place(self: &Arc<Self>, nature: Nature) -> Option<Place> {
-        let mut round = 0;
         nature.is_start.then(|| {
             self.state.send_if_modified(|state| {
-                state.starts.0 += 1;
-                round = state.starts.1;
+                state.starts += 1;
                 false
             });
-            Place { gate: Arc::clone(self), round }
+            Place { gate: Arc::clone(self) }
         })
     }
 
@@ -139,16 +141,11 @@ impl Gate {
             }
             // The sender is ours: this cannot end before the gate does.
             let _ = states.wait_for(|state| state.is_ended() || state.open().is_some()).await;
-            let first = states.wait_for(|state| state.starts.0 == 0 || state.open().is_none());
-            if !nature.is_start && timeout(STARTS_FIRST, first).await.is_err() {
-                self.new_round();
+            if !nature.is_start {
+                let first = states.wait_for(|state| !state.lets_starts_first() || state.open().is_none());
+                let _ = timeout(STARTS_FIRST, first).await;
             }
         }
-    }
-
-    /// Nobody waits for the present starts any more.
-    fn new_round(&self) {
-        self.state.send_modify(|state| state.starts = (0, state.starts.1 + 1));
     }
 
     /// There is no connection.
@@ -172,6 +169,7 @@ impl Gate {
             if !state.is_ended() {
                 std::mem::swap(&mut state.channel, &mut other);
                 (state.kind, state.link, state.connection, state.shut) = (kind, link, connection, None);
+                state.since = Instant::now();
             }
             true
         });
@@ -234,6 +232,11 @@ impl State {
         matches!(self.shut, Some(Shut::Ended(_)))
     }
 
+    /// Whether starts of sessions have yet to go out on a connection that is new.
+    fn lets_starts_first(&self) -> bool {
+        self.starts > 0 && self.since.elapsed() < STARTS_FIRST
+    }
+
     /// The connection, as far as anybody knows by now.
     fn open(&self) -> Option<&Channel> {
         self.channel.as_ref().filter(|_| self.shut.is_none() && !self.link.is_closed())
@@ -253,17 +256,13 @@ fn refused(state: &State, text: &str) -> TransportError {
 #[derive(Debug)]
 pub(super) struct Place {
     gate: Arc<Gate>,
-    round: u64,
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
         self.gate.state.send_if_modified(|state| {
-            let (waiting, round) = &mut state.starts;
-            if *round == self.round {
-                *waiting = waiting.saturating_sub(1);
-            }
-            *waiting == 0
+            state.starts = state.starts.saturating_sub(1);
+            state.starts == 0
         });
     }
 }

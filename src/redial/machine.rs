@@ -24,6 +24,10 @@ use crate::transport::{CloseReason, Reconnecting};
 /// with the back-off of the dials before it.
 const LONG_LIFE: Duration = Duration::from_secs(5);
 
+/// The longest pause after the first dial, which is at once; each further one doubles it. A robot that restarts
+/// needs a second or two: attempts are few by default, and must not all be over by then.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+
 /// What happened.
 #[derive(Debug)]
 pub(super) enum Input {
@@ -135,7 +139,7 @@ impl Machine {
         if self.dials == 0 {
             return self.dial();
         }
-        let until = now + delay(self.dials, &mut self.rng);
+        let until = now + delay(FIRST_PAUSE, self.dials, &mut self.rng);
         self.state = State::Sleeping(until);
         Output::SleepUntil(until)
     }

@@ -1,6 +1,6 @@
 //! A channel that is dialed again when its connection is lost.
 //!
-//! Floor 4, between [`Channel`](crate::Channel) and sessions. [`Redial`] is a [`Transport`] over connections
+//! Floor 4, between [`Channel`] and sessions. [`Redial`] is a [`Transport`] over connections
 //! that come and go. `machine` has the rules, `driver` does what they say, `gate` lets calls pass.
 //!
 //! ```no_run
@@ -36,7 +36,7 @@
 //!
 //! # When it is dialed
 //! At once when the connection is lost, for whatever reason but its own [`close`](Redial::close). After a
-//! failure, later and later: 50 ms, doubling to 10 s, of which a random half to whole. After
+//! failure, later and later: 1 s, doubling to 10 s, of which a random half to whole. After
 //! `max_reconnect_attempts` failures in a row it gives up for good, and after a failure that trying again does
 //! not mend (refused credentials) at once. A connection that is lost within 5 s does not end the back-off, so
 //! one that flaps is dialed later and later too; but it is no failed attempt, because the robot was reached.
@@ -221,3 +221,6 @@ async fn hand_over<P>(
         Poll::Pending => call.await,
     }
 }
+
+#[cfg(test)]
+mod tests;

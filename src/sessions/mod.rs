@@ -8,11 +8,12 @@ pub mod robot;
 
 mod caller;
 mod monitored;
+mod shares;
 
 pub use self::caller::{
-    EndReason, LeaseState, OnExpiry, OnStartFailure, Policy, ReplaceReason, SessionCall,
-    SessionError, SessionEvent, SessionEvents, SessionId, SessionOptions, SessionState, SessionStats,
-    Sessions, SessionsClient, SessionsClientBuilder, SessionsLayer,
+    EndReason, LeaseState, OnExpiry, OnStartFailure, Policy, ReplaceReason, SessionCall, SessionError,
+    SessionEvent, SessionEvents, SessionId, SessionOptions, SessionState, SessionStats, Sessions,
+    SessionsClient, SessionsClientBuilder, SessionsLayer,
 };
 pub use self::monitored::{Monitored, Monitoring};
 pub use self::names::{

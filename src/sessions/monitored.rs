@@ -4,18 +4,17 @@
 //! paths. Contract: `viam.common.v1`, extension 84260 of `google.protobuf.MethodOptions`.
 
 mod descriptors;
-mod hash;
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 
 use prost::Message as _;
+use rustc_hash::FxBuildHasher;
 
 use crate::proto::{METHODS, MONITORED};
 
 use self::descriptors::FileSet;
-use self::hash::ByWords;
 
 /// What is known about a method.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -39,13 +38,15 @@ pub struct Monitored {
     known: Arc<Known>,
 }
 
+/// With a quick hash: every call asks. Keys come from the program and its descriptors; a peer's path is only
+/// looked for.
 #[derive(Clone, Default)]
 struct Known {
     /// Whether a method is monitored, by its path.
-    methods: HashMap<Box<str>, bool, ByWords>,
+    methods: HashMap<Box<str>, bool, FxBuildHasher>,
     /// The services that a descriptor told of, `/package.Service`: of these, methods that are newer than the
     /// descriptor are not unknown.
-    services: HashSet<Box<str>, ByWords>,
+    services: HashSet<Box<str>, FxBuildHasher>,
 }
 
 impl Default for Monitored {

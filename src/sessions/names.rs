@@ -6,7 +6,7 @@
 //!
 //! | there | here | what differs |
 //! |---|---|---|
-//! | `LOGGER` | [`LOGGER`] | The `tracing` target of all that sessions say, at debug level: `RUST_LOG=farlink::sessions=debug`. Who holds a `SessionsClient` hears more from its events. |
+//! | `LOGGER` | [`LOGGER`] | The `tracing` target of all that sessions say, at debug level: `RUST_LOG=farlink::sessions=debug`. Who holds a [`SessionsClient`] hears more from [`SessionsClient::events`]. |
 //! | `SESSION_METADATA_KEY` | [`SESSION_METADATA_KEY`] | `viam-sid`. |
 //! | `EXEMPT_METADATA_METHODS` | [`EXEMPT_METADATA_METHODS`] | The same nine paths, `contains` tells. Sessions start, by default, with methods that move something only. |
 //! | `RobotServiceStub(channel)` | [`RobotServiceStub::new`] | tonic's client. A subset of the service: the methods of [`proto::robot`](crate::proto::robot). |
@@ -25,13 +25,15 @@
 //! | `.max_reconnect_attempts = 3` | [`DialOptions::max_reconnect_attempts`](DialOptions#structfield.max_reconnect_attempts) | 0: for ever. |
 //! | `.timeout = 20` | [`DialOptions::timeout`](DialOptions#structfield.timeout) | A `Duration`, and of the whole dial. |
 //! | `.with_api_key(api_key, api_key_id)` | [`DialOptions::with_api_key`] | The id is any spelling of a UUID that Python takes; else a [`ConfigError`](crate::ConfigError) in place of a `ValueError`. |
+//! | `SessionsClient(channel, direct_dial_address, dial_options, disabled=False)` | [`SessionsClient::builder`]`(channel).redial(address, dial_options).disabled(false).build()`, or [`SessionsClient::new`]`(channel)` | Heartbeats go over the channel itself, never over a second connection; an address is for dialing again when it is lost. |
+//! | `.channel` | [`SessionsClient::channel`] | Make clients from this one: their calls carry the session. |
+//! | `.client` | [`SessionsClient::client`] | |
+//! | `await .metadata` | [`SessionsClient::metadata`] | Empty, or `viam-sid`. Starts the session if there is none; errors reach who asked. |
+//! | `.reset()` | [`SessionsClient::reset`] | Never waits. The next session asks to go on with the old one; [`SessionsClient::forget`] does not. |
 
+pub use super::caller::{LOGGER, SessionsClient};
 pub use crate::channel::dial;
 pub use crate::dial::DialOptions;
 pub use crate::proto::robot::robot_service_client::RobotServiceClient as RobotServiceStub;
 pub use crate::proto::robot::{SendSessionHeartbeatRequest, StartSessionRequest, StartSessionResponse};
 pub use crate::wire::session::{EXEMPT_METADATA_METHODS, SESSION_METADATA_KEY};
-
-/// The `tracing` target of sessions, of their submodules too: what to name in a filter. Sessions say what
-/// happens to them at debug level, and never a whole id.
-pub const LOGGER: &str = "farlink::sessions";

@@ -44,7 +44,7 @@ pub fn to_header(left: Duration) -> HeaderValue {
     let left = left.clamp(SHORTEST, LONGEST);
     let units = [(left.as_nanos(), 'n'), (left.as_micros(), 'u'), (left.as_millis(), 'm')];
     let fits = units.into_iter().find(|(amount, _)| *amount < 100_000_000);
-    let (amount, unit) = fits.unwrap_or((left.as_secs().into(), 'S'));
+    let (amount, unit) = fits.unwrap_or_else(|| (left.as_secs().into(), 'S'));
     // Digits and a letter.
     HeaderValue::try_from(format!("{amount}{unit}")).unwrap_or(HeaderValue::from_static("1n"))
 }

@@ -1,7 +1,7 @@
 //! A robot of other people's, as far as sessions go: scripted, and it remembers what it saw. And a transport
 //! that is a delay.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::convert::Infallible;
 use std::fmt;
 use std::future::Future;
@@ -12,11 +12,12 @@ use std::time::Duration;
 
 use farlink::proto::robot::robot_service_server::{RobotService, RobotServiceServer};
 use farlink::proto::robot::*;
+use farlink::server::CallInfo;
 use farlink::sessions::{Monitored, Policy, SESSION_METADATA_KEY, SessionOptions};
 use farlink::transport::{
     CloseReason, LinkState, LinkWatch, Reconnecting, Stats, Transport, TransportError, TransportKind,
 };
-use http::{Request as HttpRequest, Response as HttpResponse};
+use http::{Extensions, Request as HttpRequest, Response as HttpResponse};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tonic::body::Body;
@@ -66,12 +67,16 @@ pub struct Script {
     pub beat_delay: Duration,
     /// What the next monitored calls fail with.
     pub call_errors: VecDeque<Status>,
+    /// Resumptions of what is not there are refused, as another owner's.
+    pub strict: bool,
     /// Resumptions are answered with a new session.
     pub forgetful: bool,
     /// What `resume` starts asked for.
     pub starts: Vec<String>,
     pub beats: Vec<(String, Instant)>,
     pub calls: Vec<Seen>,
+    /// Which connections anything came over.
+    pub connections: BTreeSet<u64>,
     /// Every session: its deadline.
     pub live: BTreeMap<String, Instant>,
     /// Sessions that ran out, and when.
@@ -98,9 +103,11 @@ impl FakeRobot {
             beat_delay: Duration::ZERO,
             call_errors: VecDeque::new(),
             forgetful: false,
+            strict: false,
             starts: Vec::new(),
             beats: Vec::new(),
             calls: Vec::new(),
+            connections: BTreeSet::new(),
             live: BTreeMap::new(),
             expired: Vec::new(),
         })))
@@ -110,10 +117,22 @@ impl FakeRobot {
         self.0.lock().unwrap()
     }
 
+    /// What a new one has, for starting over.
+    pub fn take(self) -> Script {
+        Arc::into_inner(self.0).unwrap().into_inner().unwrap()
+    }
+
     /// The session ids of the calls of this method, in order.
     pub fn sids(&self, path: &str) -> Vec<Vec<String>> {
         let script = self.script();
         script.calls.iter().filter(|seen| seen.path == path).map(|seen| seen.sids.clone()).collect()
+    }
+
+    /// How many sessions have run out by now, and how many starts there were.
+    pub fn expired_and_started(&self) -> (usize, usize) {
+        let mut script = self.script();
+        script.expire(Some(Instant::now()));
+        (script.expired.len(), script.starts.len())
     }
 
     /// Forgets all sessions, as after their expiry.
@@ -142,6 +161,10 @@ impl Script {
             let deadline = self.live.remove(&id).unwrap();
             self.expired.push((id, deadline));
         }
+    }
+
+    fn came_over(&mut self, extensions: &Extensions) {
+        self.connections.extend(extensions.get::<CallInfo>().map(|info| info.connection.id()));
     }
 
     /// A sign of life. False if it came too late.
@@ -179,6 +202,7 @@ impl Service<HttpRequest<Body>> for Guarded {
         let path = request.uri().path().to_owned();
         let refusal = {
             let mut script = self.fake.script();
+            script.came_over(request.extensions());
             script.calls.push(Seen { path, sids: sids.clone(), at: Instant::now() });
             let known = sids.first().is_none_or(|sid| script.alive(sid));
             let expired = || Status::invalid_argument("SESSION_EXPIRED");
@@ -198,6 +222,7 @@ impl RobotService for FakeRobot {
         &self,
         request: Request<StartSessionRequest>,
     ) -> Result<Response<StartSessionResponse>, Status> {
+        self.script().came_over(request.extensions());
         let resume = request.into_inner().resume;
         let delay = self.script().start_delay;
         tokio::time::sleep(delay).await;
@@ -207,6 +232,9 @@ impl RobotService for FakeRobot {
             return Err(status);
         }
         let goes_on = !script.forgetful && script.alive(&resume);
+        if script.strict && !goes_on && !resume.is_empty() {
+            return Err(Status::invalid_argument("not yours"));
+        }
         let id = if goes_on { resume } else { format!("sid-{}", script.starts.len()) };
         let deadline = Instant::now() + script.window();
         script.live.insert(id.clone(), deadline);
@@ -218,6 +246,7 @@ impl RobotService for FakeRobot {
         &self,
         request: Request<SendSessionHeartbeatRequest>,
     ) -> Result<Response<SendSessionHeartbeatResponse>, Status> {
+        self.script().came_over(request.extensions());
         let id = request.into_inner().id;
         let delay = {
             let mut script = self.script();
@@ -315,11 +344,13 @@ impl RobotService for FakeRobot {
 #[derive(Clone)]
 pub struct Local(Arc<Wire>);
 
+type Delay = dyn FnMut(&str) -> Option<(Duration, Duration)> + Send;
+
 struct Wire {
     routes: Routes,
     link: watch::Sender<LinkState>,
     /// How long a call takes there, and its answer back; `None`: it never arrives.
-    delay: Mutex<Box<dyn FnMut(&str) -> Option<(Duration, Duration)> + Send>>,
+    delay: Mutex<Box<Delay>>,
 }
 
 impl Local {

@@ -11,6 +11,7 @@
 
 pub mod fake_robot;
 mod service;
+pub mod slow_relay;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -22,6 +23,7 @@ use farlink::{Channel, DialOptions};
 use farlink_signaling::SignalingServer;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
 
 pub use self::service::{Probe, is_running, probe, tokened, until_running};
 
@@ -103,9 +105,19 @@ impl Lab {
         stack: Arc<dyn Stack>,
         change: impl FnOnce(ServerBuilder) -> ServerBuilder,
     ) -> Self {
+        Self::serving(Probe::routes(), signaling, stack, change).await
+    }
+
+    /// The same, with a robot that serves something else.
+    pub async fn serving(
+        routes: Routes,
+        signaling: Signaling,
+        stack: Arc<dyn Stack>,
+        change: impl FnOnce(ServerBuilder) -> ServerBuilder,
+    ) -> Self {
         let via = signaling.addr.to_string();
         let robot = Server::builder().host(ROBOT).answer_via(&via).listen(loopback()).insecure(true);
-        let robot = change(robot.stack(Arc::clone(&stack))).start(Probe::routes()).await.unwrap();
+        let robot = change(robot.stack(Arc::clone(&stack))).start(routes).await.unwrap();
         assert!(robot.signaling()[0].clone().online().await);
         let options = DialOptions::new().signaling_address(via).insecure(true).stack(stack).timeout(LONG);
         Self { signaling, robot, options }

@@ -42,10 +42,19 @@ impl Go {
         Role { _child: child, lines, address: String::new() }
     }
 
-    /// Runs the suite as caller; every check must pass.
+    /// Runs the suite of calls as caller; every check must pass.
     pub(crate) async fn suite(&self, args: &[&str]) {
+        self.checks("--suite", args).await;
+    }
+
+    /// The same with the suite of sessions.
+    pub(crate) async fn sessions(&self, args: &[&str]) {
+        self.checks("--sessions", args).await;
+    }
+
+    async fn checks(&self, which: &str, args: &[&str]) {
         let mut command = Command::new(&self.program);
-        let command = command.arg("caller").args(args).arg("--suite").stdin(Stdio::null()).kill_on_drop(true);
+        let command = command.arg("caller").args(args).arg(which).stdin(Stdio::null()).kill_on_drop(true);
         let output = timeout(4 * LONG, command.output()).await.expect("the suite ends").unwrap();
         let said = String::from_utf8_lossy(&output.stdout);
         let errors = String::from_utf8_lossy(&output.stderr);

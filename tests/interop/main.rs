@@ -7,6 +7,7 @@
 mod common;
 mod echo;
 mod go;
+mod sessions;
 mod suite;
 
 use common::{LONG, Signaling, loopback};
@@ -42,7 +43,8 @@ async fn farlink_dials_a_goutils_robot_through_goutils_signaling() {
     for trickle in [true, false] {
         let channel = dial(ROBOT, Some(&via), |options| options.trickle(trickle)).await;
         over_webrtc(&channel);
-        suite::run(channel).await;
+        suite::run(channel.clone()).await;
+        sessions::are_unknown_to(channel).await;
     }
 }
 
@@ -52,10 +54,12 @@ async fn farlink_dials_a_goutils_robot_by_its_own_address() {
     let robot = go.start(&["robot", "--host", ROBOT]).listening().await;
     let channel = dial(&robot.address, None, |options| options).await;
     over_webrtc(&channel);
-    suite::run(channel).await;
+    suite::run(channel.clone()).await;
+    sessions::are_unknown_to(channel).await;
     let channel = dial(&robot.address, None, |options| options.disable_webrtc(true)).await;
     assert_eq!(channel.transport(), TransportKind::Direct);
-    suite::run(channel).await;
+    suite::run(channel.clone()).await;
+    sessions::are_unknown_to(channel).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -74,22 +78,24 @@ async fn goutils_dials_a_farlink_robot_through_farlink_signaling() {
     let Some(go) = Go::build() else { return };
     let signaling = Signaling::start().await;
     let via = signaling.addr.to_string();
-    let robot =
-        Server::builder().host(ROBOT).answer_via(&via).insecure(true).start(echo::routes()).await.unwrap();
+    let robot = Server::builder().host(ROBOT).answer_via(&via).insecure(true);
+    let robot = robot.start(sessions::routes()).await.unwrap();
     assert!(robot.signaling()[0].clone().online().await);
     go.suite(&["--host", ROBOT, "--signaling", &via]).await;
     go.suite(&["--host", ROBOT, "--signaling", &via, "--no-trickle"]).await;
+    go.sessions(&["--host", ROBOT, "--signaling", &via]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn goutils_dials_a_farlink_robot_by_its_own_address() {
     let Some(go) = Go::build() else { return };
     let robot = Server::builder().host(ROBOT).listen(loopback()).insecure(true);
-    let robot = robot.start(echo::routes()).await.unwrap();
+    let robot = robot.start(sessions::routes()).await.unwrap();
     let address = robot.local_addr().unwrap().to_string();
     go.suite(&["--direct", &address]).await;
     go.suite(&["--host", ROBOT, "--signaling", &address]).await;
     go.suite(&["--host", &address, "--signaling", &address]).await;
+    go.sessions(&["--direct", &address]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -97,8 +103,8 @@ async fn goutils_dials_a_farlink_robot_through_goutils_signaling() {
     let Some(go) = Go::build() else { return };
     let signaling = go.start(&["signaling"]).listening().await;
     let via = signaling.address.clone();
-    let robot =
-        Server::builder().host(ROBOT).answer_via(&via).insecure(true).start(echo::routes()).await.unwrap();
+    let robot = Server::builder().host(ROBOT).answer_via(&via).insecure(true);
+    let robot = robot.start(sessions::routes()).await.unwrap();
     assert!(robot.signaling()[0].clone().online().await);
     go.suite(&["--host", ROBOT, "--signaling", &via]).await;
 }

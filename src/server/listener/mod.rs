@@ -1,6 +1,6 @@
 //! One port for gRPC and gRPC-web, with TLS or without.
 //!
-//! Floor 4 by its place, but it imports nothing of farlink: the robot's side and the signaling server both
+//! Floor 4 by its place, but it knows of farlink only how a socket is set up: the robot's side and the signaling server both
 //! stand on it. `prelude` brings connections to where HTTP can start, `connection` is what HTTP runs on,
 //! [`TlsIdentity`] is who we are.
 //!
@@ -47,6 +47,13 @@ const KEEPALIVE: Duration = Duration::from_secs(20);
 
 /// Requests at a time per HTTP/2 connection.
 const MAX_STREAMS: u32 = 1024;
+
+/// Unread bytes of one request.
+const STREAM_WINDOW: u32 = 1024 * 1024;
+
+/// Unread bytes of all requests of a connection. Far more than one request's: handlers that do not read must not
+/// use up what heartbeats need. It is also what a connection can make us hold.
+const CONNECTION_WINDOW: u32 = 32 * 1024 * 1024;
 
 /// Bytes of one request's headers. Tokens and hosts fit many times over.
 const MAX_HEADERS: u32 = 64 * 1024;
@@ -118,6 +125,8 @@ impl Listener {
             .http2_keepalive_timeout(Some(KEEPALIVE))
             .http2_max_header_list_size(MAX_HEADERS)
             .max_concurrent_streams(MAX_STREAMS)
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
             .layer(cors())
             .layer(GrpcWebLayer::new())
             .add_routes(routes)

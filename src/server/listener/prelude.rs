@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::connection::Connection;
 use super::tls::TlsIdentity;
+use crate::transport::direct::tcp;
 
 /// How long a prelude may take.
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -143,7 +144,7 @@ async fn prelude(
     tls: Option<TlsIdentity>,
     cut: CancellationToken,
 ) -> io::Result<Option<Connection>> {
-    tcp.set_nodelay(true)?;
+    tcp::tune(&tcp);
     if let Some(identity) = tls {
         return through(Connection::tls(identity.accept(tcp).await?, cut)?).await;
     }

@@ -4,11 +4,10 @@ use std::sync::Arc;
 
 use tonic::metadata::{AsciiMetadataValue, MetadataMap};
 
-use super::state::Ready;
 use super::{
     EndReason, Policy, SessionError, SessionEvents, SessionOptions, SessionState, SessionStats, Sessions,
 };
-use crate::Channel;
+use crate::channel::Channel;
 use crate::dial::DialOptions;
 use crate::proto::robot::robot_service_client::RobotServiceClient;
 use crate::redial::Redial;
@@ -106,15 +105,24 @@ impl SessionsClient {
     /// where there are no sessions. Cancel safe.
     ///
     /// # Errors
-    /// [`SessionError`]: no session could be started.
+    /// [`SessionError`]: no session could be started; or, with [`OnExpiry::Surface`](super::OnExpiry::Surface), one has
+    /// expired since.
     pub async fn metadata(&self) -> Result<MetadataMap, SessionError> {
         let mut metadata = MetadataMap::new();
         if matches!(self.state(), SessionState::Disabled) {
             return Ok(metadata);
         }
-        if let Ready { session: Some(session), .. } = self.sessions.core().ready(None).await? {
+        let core = self.sessions.core();
+        let ready = core.ready(None).await?;
+        if let Some(session) = ready.replaces {
+            core.told(&session);
+            return Err(SessionError::Expired { session });
+        }
+        if let Some(session) = ready.session {
             let id = AsciiMetadataValue::try_from(session.header.as_bytes());
-            metadata.insert(SESSION_METADATA_KEY, id.map_err(|_| SessionError::InvalidId)?);
+            let mut id = id.map_err(|_| SessionError::InvalidId)?;
+            id.set_sensitive(true);
+            metadata.insert(SESSION_METADATA_KEY, id);
         }
         Ok(metadata)
     }

@@ -19,7 +19,8 @@ use super::lease::Lease;
 use super::state::{Attempt, Conclusion, Last, Live, Outcome, Phase, Ready, Session, State};
 use super::stats::Counters;
 use super::{
-    EndReason, Policy, ReplaceReason, SessionError, SessionEvent, SessionId, SessionOptions, SessionState,
+    EndReason, OnExpiry, Policy, ReplaceReason, SessionError, SessionEvent, SessionId, SessionOptions,
+    SessionState,
 };
 use crate::transport::Transport;
 
@@ -91,8 +92,10 @@ impl<T: Transport> Core<T> {
             if let Ok(outcome) = attempt.wait_for(Option::is_some).await {
                 return outcome.clone().unwrap_or(Err(SessionError::Abandoned));
             }
-            // Nobody will conclude it: after a reset one begins anew, without a runtime there is no hope.
-            if self.lock().generation == generation {
+            // Nobody will conclude it. The session ended meanwhile, and one begins anew; but without a runtime
+            // there is no hope.
+            let state = self.lock();
+            if state.generation == generation && state.abandoned {
                 return Err(SessionError::Abandoned);
             }
         }
@@ -109,7 +112,8 @@ impl<T: Transport> Core<T> {
                 let is_refused = refused == Some(&live.session.id);
                 if live.is_usable() && !is_refused {
                     let session = Some(Arc::clone(&live.session));
-                    return Found::Settled(Ok(Ready { session, replaces: None }));
+                    let replaces = state.unsurfaced.clone();
+                    return Found::Settled(Ok(Ready { session, replaces }));
                 }
                 live.doubted |= is_refused;
                 let attempt = live.resuming.clone().unwrap_or_else(|| {
@@ -126,6 +130,7 @@ impl<T: Transport> Core<T> {
         }
         let (conclusion, attempt) = watch::channel(None);
         state.generation += 1;
+        state.abandoned = false;
         state.phase = Phase::Starting(attempt.clone());
         Found::Begin(attempt, conclusion, state.last.as_ref().map(|last| last.id.clone()))
     }
@@ -167,16 +172,16 @@ impl<T: Transport> Core<T> {
             conclusions.extend(live.wanted.take());
             state.last = Some(live.last(reason, now));
         }
-        let (event, replaces) = match state.last.take() {
-            None => (SessionEvent::Started { session: session.id.clone(), window: session.window }, None),
-            Some(last) if last.id == session.id => {
-                (SessionEvent::Resumed { session: session.id.clone() }, None)
-            }
+        let event = match state.last.take() {
+            None => SessionEvent::Started { session: session.id.clone(), window: session.window },
+            Some(last) if last.id == session.id => SessionEvent::Resumed { session: session.id.clone() },
             Some(Last { id: old, reason, seen, surfaced }) => {
                 let gap = now.saturating_duration_since(seen);
                 let told = surfaced || reason == ReplaceReason::Reset;
-                let replaces = (!told).then(|| old.clone());
-                (SessionEvent::Replaced { old, new: session.id.clone(), reason, gap }, replaces)
+                if !told && self.options.on_expiry == OnExpiry::Surface {
+                    state.unsurfaced = Some(old.clone());
+                }
+                SessionEvent::Replaced { old, new: session.id.clone(), reason, gap }
             }
         };
         self.counters.adopted(&event);
@@ -191,7 +196,7 @@ impl<T: Transport> Core<T> {
         });
         self.show(&state);
         self.announcer.announce(event);
-        let ready = Ready { session: Some(Arc::clone(session)), replaces };
+        let ready = Ready { session: Some(Arc::clone(session)), replaces: state.unsurfaced.clone() };
         for conclusion in conclusions {
             conclusion.send_replace(Some(Ok(ready.clone())));
         }
@@ -199,7 +204,14 @@ impl<T: Transport> Core<T> {
     }
 
     /// No session could be started, or the live one not be asked about.
-    pub(super) fn refuse(&self, generation: u64, error: SessionError, conclusion: &Conclusion) {
+    /// `connection` is the one that was asked.
+    pub(super) fn refuse(
+        &self,
+        generation: u64,
+        error: SessionError,
+        conclusion: &Conclusion,
+        connection: u64,
+    ) {
         let mut state = self.lock();
         if state.generation != generation {
             return;
@@ -211,9 +223,9 @@ impl<T: Transport> Core<T> {
             _ => state.phase = Phase::Idle,
         }
         let outcome = if unsupported {
-            let connection = self.transport.watch().state().connection;
             state.phase = Phase::Unsupported { connection };
             state.last = None;
+            state.unsurfaced = None;
             self.announcer.announce(SessionEvent::Unsupported);
             Ok(Ready { session: None, replaces: None })
         } else {
@@ -245,6 +257,7 @@ impl<T: Transport> Core<T> {
     pub(super) fn end(&self, generation: u64, reason: EndReason) {
         let mut state = self.lock();
         if state.generation == generation && matches!(state.phase, Phase::Starting(_) | Phase::Live(_)) {
+            state.abandoned = reason == EndReason::Abandoned;
             self.finish(&mut state, reason);
         }
     }
@@ -252,14 +265,25 @@ impl<T: Transport> Core<T> {
     /// A call found out that the session has expired, and fails with that.
     pub(super) fn surfaced(&self, id: &SessionId) {
         let mut state = self.lock();
-        if matches!(&state.phase, Phase::Live(live) if live.session.id == *id) {
-            let task = self.stop(&mut state, EndReason::Expired);
-            if let Some(last) = &mut state.last {
-                last.surfaced = true;
-            }
-            drop(state);
-            task.inspect(AbortHandle::abort);
+        let is_live = matches!(&state.phase, Phase::Live(live) if live.session.id == *id);
+        let task = if is_live { self.stop(&mut state, EndReason::Expired) } else { None };
+        // A heartbeat may have found it out first: it is told once all the same.
+        if let Some(last) = state.last.as_mut().filter(|last| last.id == *id) {
+            last.surfaced = true;
         }
+        state.unsurfaced = state.unsurfaced.take().filter(|unsurfaced| unsurfaced != id);
+        self.show(&state);
+        drop(state);
+        task.inspect(AbortHandle::abort);
+    }
+
+    /// A call has failed with the end of this session: the next may go.
+    pub(super) fn told(&self, id: &SessionId) {
+        let mut state = self.lock();
+        if state.unsurfaced.as_ref() == Some(id) {
+            state.unsurfaced = None;
+        }
+        self.show(&state);
     }
 
     /// The connection that this session was made on is gone: calls carry it again when it is resumed.
@@ -283,6 +307,8 @@ impl<T: Transport> Core<T> {
         if forget {
             state.last = None;
         }
+        // Whoever resets it knows that it is over.
+        state.unsurfaced = None;
         if reason == EndReason::Closed {
             state.phase = Phase::Closed;
         }
@@ -341,7 +367,7 @@ impl<T: Transport> Core<T> {
     /// Lets calls see at a glance how it stands.
     fn show(&self, state: &State) {
         let alive = match &state.phase {
-            Phase::Live(live) if live.is_usable() => Some(&live.session),
+            Phase::Live(live) if live.is_usable() && state.unsurfaced.is_none() => Some(&live.session),
             _ => None,
         };
         let same = match (&**self.glance.load(), alive) {

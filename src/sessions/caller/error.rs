@@ -16,7 +16,8 @@ use crate::wire::session::SESSION_EXPIRED;
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum SessionError {
-    /// The robot gave the session up and stopped what it moved. The next call begins a new one.
+    /// The robot gave the session up and stopped what it moved, if it was not started anew itself. The next call
+    /// begins a new one. With the code INVALID_ARGUMENT the call did not run; with ABORTED it had begun.
     #[error(
         "the session has expired and the robot has stopped what it moved: call again to go on in a new one"
     )]
@@ -52,6 +53,13 @@ impl SessionError {
             source = error.source();
         }
         None
+    }
+
+    /// The same, in the robot's own words if it has said any.
+    pub(super) fn in_words_of(self, said: Option<Status>) -> Status {
+        let Some(mut said) = said else { return self.status() };
+        said.set_source(Arc::new(self));
+        said
     }
 
     /// What a call that it fails ends with. An expiry keeps the code and the text of Viam's robots.

@@ -35,7 +35,8 @@ pub enum SessionEvent {
         /// The session.
         session: SessionId,
     },
-    /// A new session has taken the place of one that is gone. **The robot stopped what the old one moved.**
+    /// A new session has taken the place of one that is gone. **The robot stopped what the old one moved**, or was
+    /// started anew itself.
     Replaced {
         /// The session that is gone.
         old: SessionId,
@@ -123,7 +124,7 @@ impl fmt::Display for SessionEvent {
                 let (gap, reason) = (gap.as_millis(), reason.text());
                 write!(
                     f,
-                    "session {new} replaces {old}, which {reason}: the robot had stopped (gap {gap} ms)"
+                    "session {new} replaces {old}, which {reason}: the robot had stopped or restarted (gap {gap} ms)"
                 )
             }
             Self::Lease { session, state } => write!(f, "session {session} is {state}"),
@@ -173,7 +174,8 @@ pub enum SessionState {
     Idle,
     /// One is being started.
     Starting,
-    /// One is alive as far as known: its heartbeats are being sent.
+    /// One is alive as far as known: its heartbeats are being sent, but for while the connection is being made
+    /// again.
     Active {
         /// The session.
         session: SessionId,

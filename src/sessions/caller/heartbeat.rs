@@ -12,7 +12,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, Uri};
 use http_body::Body as _;
 use http_body_util::Full;
 use prost::Message as _;
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 use tonic::body::Body;
 use tonic::{Code, Status};
 
@@ -28,6 +28,10 @@ use crate::wire::status;
 /// The longest window that timers are set for. A robot that waits longer gets more heartbeats than it needs.
 const LONGEST_WINDOW: Duration = Duration::from_secs(3600);
 
+/// Codes, as trailers spell them.
+const INVALID_ARGUMENT: &str = "3";
+const ABORTED: &str = "10";
+
 /// The longest id that is believed; Viam's are UUIDs.
 const LONGEST_ID: usize = 256;
 
@@ -40,18 +44,29 @@ pub(super) async fn start<T: Transport>(
 ) -> Result<(Session, Lease), SessionError> {
     // Sent once the connection is there: the lease counts from then.
     up(transport.watch()).await;
-    let sent = Instant::now();
     let resume = resume.map(|id| id.as_str().to_owned()).unwrap_or_default();
-    let mut client = RobotServiceClient::new(transport.clone());
-    let mut call = pin!(client.start_session(StartSessionRequest { resume }));
-    let answer = tokio::select! {
-        answer = &mut call => answer,
-        () = sleep(timeout) => return Err(SessionError::StartTimeout),
-    };
-    let answer = answer.map_err(SessionError::Start)?.into_inner();
+    let ask = ask(transport, resume);
+    let Ok(answer) = tokio::time::timeout(timeout, ask).await else { return Err(SessionError::StartTimeout) };
+    let (answer, sent) = answer.map_err(SessionError::Start)?;
     let session = session(answer)?;
     let lease = Lease::new(session.window, sent, Instant::now());
     Ok((session, lease))
+}
+
+/// The answer, and when the question was sent.
+async fn ask<T: Transport>(transport: &T, resume: String) -> Result<(StartSessionResponse, Instant), Status> {
+    let mut client = RobotServiceClient::new(transport.clone());
+    let resumes = !resume.is_empty();
+    let sent = Instant::now();
+    match client.start_session(StartSessionRequest { resume }).await {
+        // The robot takes it for another owner's, as after a change of identity: we need one of our own.
+        Err(status) if resumes && status.code() == Code::InvalidArgument => {
+            let sent = Instant::now();
+            let answer = client.start_session(StartSessionRequest::default()).await?;
+            Ok((answer.into_inner(), sent))
+        }
+        answer => Ok((answer?.into_inner(), sent)),
+    }
 }
 
 /// Waits until there is a connection, or never will be one.
@@ -81,10 +96,12 @@ fn session(answer: StartSessionResponse) -> Result<Session, SessionError> {
                 SessionError::InvalidWindow(format!("{} s {} ns", window.seconds, window.nanos))
             })?,
     };
-    let header = HeaderValue::try_from(&answer.id)
+    let mut header = HeaderValue::try_from(&answer.id)
         .ok()
         .filter(|header| !header.is_empty() && header.len() <= LONGEST_ID)
         .ok_or(SessionError::InvalidId)?;
+    // Never to be seen in anybody's logs.
+    header.set_sensitive(true);
     // A header's bytes are shared from the first clone on: the calls' clones allocate nothing.
     drop(header.clone());
     Ok(Session {
@@ -160,16 +177,28 @@ async fn send<T: Transport>(transport: &mut T, message: Bytes) -> Status {
     Status::internal("the answer to a heartbeat has no trailers")
 }
 
+/// What became of a call because its session is gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Expiry {
+    /// It was refused at the door and did not run.
+    Refused,
+    /// It had begun, and was cut: a farlink robot's ABORTED.
+    Cut,
+}
+
 /// Whether these trailers say that this session, and not one further on, is gone. Does not allocate.
-pub(super) fn is_expiry(trailers: &HeaderMap, session: &Session) -> bool {
+pub(super) fn expiry(trailers: &HeaderMap, session: &Session) -> Option<Expiry> {
     let is = |key: &str, text: &str| trailers.get(key).is_some_and(|value| value == text);
-    if !is("grpc-status", "3") {
-        return false;
+    let about = trailers.get(EXPIRED_SESSION_KEY);
+    if is("grpc-status", ABORTED) {
+        return about.filter(|about| *about == session.header).map(|_| Expiry::Cut);
     }
-    match trailers.get(EXPIRED_SESSION_KEY) {
-        Some(about) => about == session.header,
-        None => is("grpc-message", SESSION_EXPIRED),
-    }
+    let ours = is("grpc-status", INVALID_ARGUMENT)
+        && match about {
+            Some(about) => about == session.header,
+            None => is("grpc-message", SESSION_EXPIRED),
+        };
+    ours.then_some(Expiry::Refused)
 }
 
 fn is_about(status: &Status, session: &Session) -> bool {
@@ -213,17 +242,19 @@ mod tests {
     #[test]
     fn an_expiry_is_ours_only_if_it_says_so_or_says_nothing() {
         let session = session(answer("ours", Some((2, 0)))).unwrap();
-        let expiry = |status: &str, message: &str, about: Option<&str>| {
+        let said = |status: &str, message: &str, about: Option<&str>| {
             let mut trailers = HeaderMap::new();
             trailers.insert("grpc-status", status.parse().unwrap());
             trailers.insert("grpc-message", message.parse().unwrap());
             about.map(|about| trailers.insert(EXPIRED_SESSION_KEY, about.parse().unwrap()));
-            is_expiry(&trailers, &session)
+            super::expiry(&trailers, &session)
         };
-        assert!(expiry("3", SESSION_EXPIRED, None));
-        assert!(expiry("3", "another text", Some("ours")));
-        assert!(!expiry("3", SESSION_EXPIRED, Some("another")));
-        assert!(!expiry("3", "[invalid_argument] SESSION_EXPIRED", None));
-        assert!(!expiry("5", SESSION_EXPIRED, None));
+        assert_eq!(said("3", SESSION_EXPIRED, None), Some(Expiry::Refused));
+        assert_eq!(said("3", "another text", Some("ours")), Some(Expiry::Refused));
+        assert_eq!(said("10", "it was cut", Some("ours")), Some(Expiry::Cut));
+        assert_eq!(said("3", SESSION_EXPIRED, Some("another")), None);
+        assert_eq!(said("3", "[invalid_argument] SESSION_EXPIRED", None), None);
+        assert_eq!(said("5", SESSION_EXPIRED, None), None);
+        assert_eq!(said("10", SESSION_EXPIRED, None), None);
     }
 }

@@ -15,14 +15,15 @@ use std::time::Duration;
 
 use futures_util::future::OptionFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
-use tonic::Status;
+use tonic::{Code, Status};
 
 use super::core::Core;
 use super::heartbeat::{Beat, beat, is_down, start};
 use super::lease::Lease;
 use super::state::{Conclusion, Session};
-use super::{EndReason, LeaseState, SessionError, SessionId};
+use super::{EndReason, SessionError, SessionId};
 use crate::transport::{LinkWatch, Transport};
 
 /// The nominal share of the window between two heartbeats: a fifth, as in every SDK.
@@ -31,8 +32,9 @@ const BEATS_PER_WINDOW: u32 = 5;
 /// How much earlier than nominal a heartbeat may come, so that many callers do not beat together.
 const JITTER: f64 = 0.2;
 
-/// A heartbeat that is not answered within this many windows is given up. Far longer than one window: on a
-/// path whose round trip is longer than the window, heartbeats arrive all the same.
+/// A heartbeat that is not answered within this many windows is given up, and so is a session of which nothing
+/// was acknowledged for as long. Far longer than one window: where only the way back is blocked, or slow,
+/// heartbeats arrive all the same, and ending them would stop the robot.
 const PATIENCE: u32 = 10;
 
 /// Ends the session in the eyes of its client when the task ends, whatever ends it.
@@ -57,9 +59,17 @@ impl<T: Transport> Drop for Guard<T> {
 pub(super) async fn run<T: Transport>(guard: Guard<T>, conclusion: Conclusion, resume: Option<SessionId>) {
     let (core, generation) = (Arc::clone(&guard.core), guard.generation);
     let link = core.transport.watch();
-    let connection = link.state().connection;
-    match start(&core.transport, resume.as_ref(), core.start_timeout()).await {
-        Err(error) => core.refuse(generation, error, &conclusion),
+    let (connection, started) = loop {
+        let connection = link.state().connection;
+        let started = start(&core.transport, resume.as_ref(), core.start_timeout()).await;
+        let now = link.state();
+        // A connection that was lost meanwhile is no reason to fail those who wait for the next.
+        if started.is_ok() || (now.connection == connection && !is_down(&now)) {
+            break (connection, started);
+        }
+    };
+    match started {
+        Err(error) => core.refuse(generation, error, &conclusion, connection),
         Ok((session, lease)) => {
             let session = Arc::new(session);
             if core.adopt(generation, &session, lease, Some(conclusion)) {
@@ -87,15 +97,28 @@ struct Keeper<T> {
     beats: Beats,
     next: Instant,
     resuming: Option<(Starting, u64)>,
-    /// The last heartbeat was refused for want of a token: one more is tried with another.
-    refused: bool,
+    /// When to ask again whether the session goes on, after the robot could not be bothered.
+    again: Instant,
+    /// A heartbeat was refused for want of a token; those sent from now on have another.
+    refused: Option<Instant>,
 }
 
 impl<T: Transport> Keeper<T> {
     fn new(core: Arc<Core<T>>, generation: u64, session: Arc<Session>, link: LinkWatch) -> Self {
         let connection = link.state().connection;
-        let (beats, next) = (Beats::new(), Instant::now());
-        Self { core, generation, session, link, connection, beats, next, resuming: None, refused: false }
+        let now = Instant::now();
+        Self {
+            core,
+            generation,
+            session,
+            link,
+            connection,
+            beats: Beats::new(),
+            next: now,
+            resuming: None,
+            again: now,
+            refused: None,
+        }
     }
 
     /// Returns when the session is over, with the reason.
@@ -112,18 +135,20 @@ impl<T: Transport> Keeper<T> {
                 self.beats.clear();
             }
             let resuming = self.resuming.is_some();
-            let Some((change, state)) = self.core.update(self.generation, |live| {
+            let now = Instant::now();
+            let Some((change, gap)) = self.core.update(self.generation, |live| {
                 live.bound &= on_this_connection;
-                let now = Instant::now();
-                (live.lease.next_change(now), live.lease.state(now))
+                (live.lease.next_change(now), live.lease.gap(now))
             }) else {
                 return EndReason::Reset;
             };
-            if state == LeaseState::Lost && !down && on_this_connection && !resuming {
+            if gap >= self.session.window * PATIENCE && !down && !resuming {
                 return EndReason::LeaseRanOut;
             }
-            if !on_this_connection && !down && !resuming {
+            let must_ask = !on_this_connection && !down && !resuming;
+            if must_ask && now >= self.again {
                 self.resume(link.connection);
+                continue;
             }
 
             let resumed = OptionFuture::from(self.resuming.as_mut().map(|(start, _)| start));
@@ -150,6 +175,7 @@ impl<T: Transport> Keeper<T> {
                     }
                 }
                 () = sleep_until(self.next), if on_this_connection => self.tick(),
+                () = sleep_until(self.again), if must_ask => {}
                 () = until(change) => {}
             }
         }
@@ -178,27 +204,41 @@ impl<T: Transport> Keeper<T> {
                 self.session = session;
                 self.connection = connection;
                 self.next = Instant::now();
+                self.again = self.next;
                 None
             }
-            Err(error) => {
-                let (conclusion, _attempt) = conclusion.map_or_else(
-                    || tokio::sync::watch::channel(None),
-                    |conclusion| {
-                        let attempt = conclusion.subscribe();
-                        (conclusion, attempt)
-                    },
-                );
-                self.core.refuse(self.generation, error, &conclusion);
-                // On a connection that does not know the session, there is nothing to beat for.
-                let (bound, doubted) =
-                    self.core.update(self.generation, |live| (live.bound, live.doubted))?;
-                match (bound, doubted) {
-                    (_, true) => Some(EndReason::Expired),
-                    (false, _) => Some(EndReason::Disconnected),
-                    _ => None,
-                }
+            Err(_) if self.link.state().connection != connection || is_down(&self.link.state()) => {
+                // The connection went meanwhile: those who wait are told on the next.
+                self.core.update(self.generation, |live| live.wanted = conclusion);
+                None
             }
+            Err(error) => self.not_resumed(error, conclusion, connection),
         }
+    }
+
+    /// The robot has not said whether the session goes on. Unless it never will, it is asked again.
+    fn not_resumed(
+        &mut self,
+        error: SessionError,
+        conclusion: Option<Conclusion>,
+        connection: u64,
+    ) -> Option<EndReason> {
+        let reason = match &error {
+            SessionError::StartTimeout => None,
+            SessionError::Start(status) => match status.code() {
+                Code::Unauthenticated => Some(EndReason::Unauthenticated),
+                Code::PermissionDenied | Code::InvalidArgument | Code::Unimplemented => {
+                    Some(EndReason::Expired)
+                }
+                _ => None,
+            },
+            _ => Some(EndReason::Expired),
+        };
+        let conclusion = conclusion.unwrap_or_else(|| watch::channel(None).0);
+        self.core.refuse(self.generation, error, &conclusion, connection);
+        self.core.update(self.generation, |live| live.doubted = false);
+        self.again = Instant::now() + self.session.window / BEATS_PER_WINDOW;
+        reason
     }
 
     /// It is time for a heartbeat.
@@ -227,8 +267,9 @@ impl<T: Transport> Keeper<T> {
         let now = Instant::now();
         match beat {
             Beat::Acknowledged => {
-                self.refused = false;
-                self.core.counters.acknowledged(now.saturating_duration_since(sent));
+                self.refused = self.refused.filter(|since| sent < *since);
+                let rtt = now.saturating_duration_since(sent);
+                self.core.counters.acknowledged(rtt, self.session.window);
                 self.core.update(self.generation, |live| live.lease.acknowledge(sent, now));
                 return None;
             }
@@ -237,16 +278,20 @@ impl<T: Transport> Keeper<T> {
             Beat::Expired => return Some(EndReason::Expired),
             Beat::Unsupported => {
                 let error = SessionError::Start(Status::unimplemented("the robot takes no heartbeats"));
-                let (conclusion, _attempt) = tokio::sync::watch::channel(None);
-                self.core.refuse(self.generation, error, &conclusion);
+                let (conclusion, _attempt) = watch::channel(None);
+                self.core.refuse(self.generation, error, &conclusion, self.connection);
                 return Some(EndReason::Abandoned);
             }
-            Beat::Unauthenticated if self.refused => return Some(EndReason::Unauthenticated),
-            Beat::Unauthenticated => {
-                // A transport with credentials gets a new token for the next one.
-                self.refused = true;
-                self.next = now;
-            }
+            Beat::Unauthenticated => match self.refused {
+                Some(since) if sent >= since => return Some(EndReason::Unauthenticated),
+                // Those under way have the old token too.
+                Some(_) => {}
+                None => {
+                    // A transport with credentials gets a new token for the next one.
+                    self.refused = Some(now);
+                    self.next = now;
+                }
+            },
             Beat::Failed(status) => {
                 tracing::debug!(target: super::LOGGER, session = %self.session.id, %status, "a heartbeat failed");
             }

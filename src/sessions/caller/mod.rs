@@ -2,7 +2,7 @@
 //! that the calls use, and never ends without a word.
 //!
 //! `policy` says which calls carry it; `service` puts it on them and makes a call again whose session has
-//! expired, from what `kept` has of it; `core` and `state` are what all calls share; `keeper` is the one task,
+//! expired, from what `kept` has of it (`watched`: where only the trailers tell); `core` and `state` are what all calls share; `keeper` is the one task,
 //! with `heartbeat` for what it sends and `lease` for what it may believe.
 //!
 //! ```text
@@ -28,6 +28,7 @@ mod policy;
 mod service;
 mod state;
 mod stats;
+mod watched;
 
 pub use self::client::{SessionsClient, SessionsClientBuilder};
 pub use self::error::SessionError;
@@ -39,4 +40,6 @@ pub use self::policy::{OnExpiry, OnStartFailure, Policy, SessionOptions};
 pub use self::service::{SessionCall, Sessions};
 pub use self::stats::SessionStats;
 
-use crate::sessions::names::LOGGER;
+/// The `tracing` target of all that sessions say, at debug level and never with a whole id:
+/// `RUST_LOG=farlink::sessions=debug` shows it.
+pub const LOGGER: &str = "farlink::sessions";

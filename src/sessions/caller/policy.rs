@@ -92,7 +92,8 @@ pub struct SessionOptions {
     /// How long the start of a session may take once the connection is up, however long its first caller
     /// waits. Default `None`: 5 s.
     pub start_timeout: Option<Duration>,
-    /// Where heartbeats run. Default `None`: the runtime that the first monitored call is made on.
+    /// Where heartbeats run. Default `None`: the runtime that the client is made on, or if on none, the one that the
+    /// first monitored call is made on. When it is gone there are no sessions any more.
     ///
     /// Heartbeats need a runtime that is not blocked, and so does the connection below them: on a
     /// current-thread runtime whose tasks block, dial and keep both on a runtime of their own.

@@ -19,14 +19,15 @@ use tonic::body::Body;
 use tower_service::Service;
 
 use super::core::{Core, Glance};
-use super::heartbeat::is_expiry;
+use super::heartbeat::{Expiry, expiry};
 use super::kept::Kept;
 use super::state::{Ready, Session};
+use super::watched::Watched;
 use super::{EndReason, OnExpiry, OnStartFailure, SessionError, SessionEvent, SessionOptions};
 use crate::sessions::monitored::Monitoring;
 use crate::transport::{LinkWatch, Stats, Transport, TransportError, TransportKind, deadline};
 use crate::wire::session::SESSION_METADATA_KEY;
-use crate::wire::timeout;
+use crate::wire::{status, timeout};
 
 const SESSION_ID: HeaderName = HeaderName::from_static(SESSION_METADATA_KEY);
 
@@ -108,7 +109,7 @@ impl<T: Transport> Service<Request<Body>> for Sessions<T> {
         match self.decide(&request) {
             Decision::Pass => SessionCall::of(Stage::Passing { call: self.inner.call(request) }),
             Decision::Carry(session) => {
-                let carried = Carried::new(&self.owner, session, request, &mut self.inner);
+                let carried = Carried::send(&self.owner, session, request, &mut self.inner);
                 SessionCall::of(carried)
             }
             Decision::Wait => {
@@ -132,11 +133,12 @@ async fn when_ready<T: Transport>(
     let core = &owner.core;
     match core.ready(None).await {
         Ok(Ready { session: None, .. }) => inner.call(request).await,
-        Ok(Ready { replaces: Some(session), .. }) if core.options.on_expiry == OnExpiry::Surface => {
+        Ok(Ready { replaces: Some(session), .. }) => {
+            core.told(&session);
             Err(SessionError::Expired { session }.into())
         }
         Ok(Ready { session: Some(session), .. }) => {
-            SessionCall::of(Carried::new(&owner, session, request, &mut inner)).await
+            SessionCall::of(Carried::send(&owner, session, request, &mut inner)).await
         }
         Err(error) if core.options.on_start_failure == OnStartFailure::Degrade => {
             core.announcer.announce(SessionEvent::Degraded { error });
@@ -161,21 +163,22 @@ async fn once_more<T: Transport>(
         Some(session) if expired && session.id == refused.id => return answer,
         session => session,
     };
-    if ready.replaces.is_some() && core.options.on_expiry == OnExpiry::Surface {
-        return Err(SessionError::Expired { session: refused.id.clone() }.into());
-    }
     let Some(mut request) = kept.again() else {
+        // Too long to keep: what the transport said has to do, or that it has expired.
+        answer?;
         return Err(SessionError::Expired { session: refused.id.clone() }.into());
     };
     core.counters.retried();
     let Some(session) = session else { return core.transport.clone().call(request).await };
     request.headers_mut().insert(SESSION_ID, session.header.clone());
-    let response = core.transport.clone().call(request).await?;
-    if is_expiry(response.headers(), &session) {
-        core.surfaced(&session.id);
-        return Err(SessionError::Expired { session: session.id.clone() }.into());
+    let answer = core.transport.clone().call(request).await;
+    let about = Carried { owner: Arc::clone(&owner), session, kept: None, deadline: None };
+    match about.judge(answer) {
+        Ok((Ok(response), Some(about))) => Ok(Watched::follow(response, about)),
+        Ok((answer, _)) => answer,
+        // Nothing is kept, so that it is not made a third time.
+        Err(again) => again.await,
     }
-    Ok(response)
 }
 
 pin_project! {
@@ -198,7 +201,7 @@ impl<T: Transport> fmt::Debug for SessionCall<T> {
     }
 }
 
-type Answer = BoxFuture<'static, Result<Response<Body>, TransportError>>;
+pub(super) type Answer = BoxFuture<'static, Result<Response<Body>, TransportError>>;
 
 pin_project! {
     #[project = StageProj]
@@ -213,7 +216,7 @@ pin_project! {
 }
 
 /// What is known about a call on its way.
-struct Carried<T: Transport> {
+pub(super) struct Carried<T: Transport> {
     owner: Arc<Owner<T>>,
     session: Arc<Session>,
     /// For making it again. `None` where an expiry is surfaced.
@@ -223,7 +226,8 @@ struct Carried<T: Transport> {
 }
 
 impl<T: Transport> Carried<T> {
-    fn new(
+    /// Sends it.
+    fn send(
         owner: &Arc<Owner<T>>,
         session: Arc<Session>,
         mut request: Request<Body>,
@@ -241,32 +245,41 @@ impl<T: Transport> Carried<T> {
         Stage::Carrying { call: inner.call(request), about }
     }
 
+    /// A message of the answer was seen: the call is not made again, whatever comes.
+    pub(super) fn message_seen(&mut self) {
+        self.kept.take().iter().for_each(Kept::release);
+    }
+
     /// What follows from the answer: it is the caller's, or the call is made again.
-    fn judge(
+    #[allow(clippy::type_complexity, reason = "what is left to judge goes with an answer that is not over")]
+    pub(super) fn judge(
         self,
         answer: Result<Response<Body>, TransportError>,
-    ) -> Result<Result<Response<Body>, TransportError>, Answer> {
-        let Self { owner, session, kept, deadline } = self;
-        let expired = answer.as_ref().is_ok_and(|response| is_expiry(response.headers(), &session));
+    ) -> Result<(Result<Response<Body>, TransportError>, Option<Self>), Answer> {
+        let expiry = answer.as_ref().ok().and_then(|response| expiry(response.headers(), &self.session));
         let not_sent = answer.as_ref().is_err_and(TransportError::is_not_sent);
         if not_sent {
-            owner.core.unbind(&session.id);
+            self.owner.core.unbind(&self.session.id);
         }
+        let refused = expiry == Some(Expiry::Refused);
+        if expiry.is_none() && !not_sent {
+            return Ok((answer, Some(self)));
+        }
+        let Self { owner, session, kept, deadline } = self;
         match kept {
-            Some(kept) if expired || not_sent => {
+            Some(kept) if refused || not_sent => {
                 let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
                 let left = left.map(|left| left.max(Duration::from_micros(1)));
                 let work = once_more(owner, session, kept, answer);
                 Err(Box::pin(deadline::enforce(left, work)))
             }
-            None if expired => {
+            _ if expiry.is_some() => {
                 owner.core.surfaced(&session.id);
-                Ok(Err(SessionError::Expired { session: session.id.clone() }.into()))
+                let reason = SessionError::Expired { session: session.id.clone() };
+                let said = answer.ok().and_then(|response| status::from_headers(response.headers()));
+                Ok((Err(reason.in_words_of(said).into()), None))
             }
-            kept => {
-                kept.iter().for_each(Kept::release);
-                Ok(answer)
-            }
+            _ => Ok((answer, None)),
         }
     }
 }
@@ -283,7 +296,10 @@ impl<T: Transport> Future for SessionCall<T> {
                     let answer = ready!(call.poll(cx));
                     let Some(about) = about.take() else { return Poll::Ready(answer) };
                     match about.judge(answer) {
-                        Ok(answer) => return Poll::Ready(answer),
+                        Ok((Ok(response), Some(about))) => {
+                            return Poll::Ready(Ok(Watched::follow(response, about)));
+                        }
+                        Ok((answer, _)) => return Poll::Ready(answer),
                         Err(again) => again,
                     }
                 }

@@ -47,7 +47,7 @@ pub(super) type Conclusion = watch::Sender<Option<Outcome>>;
 pub(super) struct Ready {
     /// The session they carry; none where the robot knows no sessions.
     pub(super) session: Option<Arc<Session>>,
-    /// The session that it replaces, if its end has not been told to any call.
+    /// The session that it replaces, if a call must fail for its end and none has yet.
     pub(super) replaces: Option<SessionId>,
 }
 
@@ -106,12 +106,16 @@ pub(super) struct State {
     pub(super) generation: u64,
     pub(super) phase: Phase,
     pub(super) last: Option<Last>,
+    /// A session that was replaced, where expiries are surfaced: no call goes before one has failed for it.
+    pub(super) unsurfaced: Option<SessionId>,
     pub(super) task: Option<AbortHandle>,
+    /// The task was dropped before its work was done: its runtime is gone.
+    pub(super) abandoned: bool,
 }
 
 impl State {
     pub(super) fn new() -> Self {
-        Self { generation: 0, phase: Phase::Idle, last: None, task: None }
+        Self { generation: 0, phase: Phase::Idle, last: None, unsurfaced: None, task: None, abandoned: false }
     }
 
     /// The live session, if this task is still in charge.

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::SessionEvent;
+use crate::sessions::shares::{SHARES, Shares};
 
 /// What a client's sessions have done so far. All counts since the client was made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -25,6 +26,9 @@ pub struct SessionStats {
     pub rtt: Option<Duration>,
     /// The longest such time.
     pub longest_rtt: Option<Duration>,
+    /// Acknowledged heartbeats by that time, in parts of the window: less than 1/32, 1/16, 1/8, 1/4, 1/2, and
+    /// more. Those in the last took a path on which a session is hard to keep.
+    pub rtts: [u64; SHARES],
     /// Calls made once more in a new session.
     pub retried: u64,
     /// Calls of methods that no descriptor tells about, made without a session.
@@ -42,6 +46,7 @@ pub(super) struct Counters {
     /// Microseconds and one; 0 is unknown.
     rtt: AtomicU64,
     longest_rtt: AtomicU64,
+    rtts: Shares,
     retried: AtomicU64,
 }
 
@@ -61,7 +66,8 @@ impl Counters {
         add(&self.heartbeats);
     }
 
-    pub(super) fn acknowledged(&self, rtt: Duration) {
+    pub(super) fn acknowledged(&self, rtt: Duration, window: Duration) {
+        self.rtts.count(rtt, window);
         add(&self.acknowledged);
         let micros = u64::try_from(rtt.as_micros()).unwrap_or(u64::MAX - 1) + 1;
         self.rtt.store(micros, Ordering::Relaxed);
@@ -88,6 +94,7 @@ impl Counters {
             failed: get(&self.failed),
             rtt: time(&self.rtt),
             longest_rtt: time(&self.longest_rtt),
+            rtts: self.rtts.read(),
             retried: get(&self.retried),
             unknown_methods,
         }

@@ -260,6 +260,7 @@ impl Core {
 
     /// Ends all sessions, for good. Idempotent.
     pub(super) fn end_all(self: &Arc<Self>) {
+        let _not_over = self.stops.token();
         let mut state = self.lock();
         state.closed = true;
         let ended = state.book.end_all();
@@ -270,6 +271,8 @@ impl Core {
     }
 
     fn expire(self: &Arc<Self>) {
+        // Whoever closes the manager meanwhile waits for these stops too.
+        let _not_over = self.stops.token();
         let mut state = self.lock();
         let ended = state.book.expire(Instant::now());
         let ended = state.with_calls(ended);

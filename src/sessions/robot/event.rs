@@ -80,7 +80,7 @@ pub enum SessionEvent {
         /// Why.
         why: NotAssociated,
     },
-    /// A monitored call that went on for longer than a window, a stream mostly, is over.
+    /// A monitored call that went on for a window or longer, a stream mostly, is over.
     LongCallEnded {
         /// Under which session, if any.
         session: Option<SessionId>,

@@ -67,30 +67,39 @@ pub fn named_by(method: &str, message: &[u8]) -> Option<String> {
 fn first_string(message: &[u8]) -> Option<&str> {
     let mut found = None;
     let mut rest = message;
-    while let Some((field, value, after)) = field(rest) {
-        if field == 1 {
-            found = value.and_then(|value| std::str::from_utf8(value).ok()).or(found);
+    while let Some(field) = Field::read(rest) {
+        if field.number == 1 {
+            found = field.text.and_then(|text| std::str::from_utf8(text).ok()).or(found);
         }
-        rest = after;
+        rest = field.after;
     }
     found
 }
 
-/// The next field: its number, its bytes if it is length-delimited, and what follows.
-fn field(message: &[u8]) -> Option<(u64, Option<&[u8]>, &[u8])> {
-    let (key, rest) = varint(message)?;
-    let skip = |length: usize| rest.get(length..).map(|after| (key >> 3, None, after));
-    match key & 7 {
-        0 => varint(rest).map(|(_, after)| (key >> 3, None, after)),
-        1 => skip(8),
-        2 => {
-            let (length, rest) = varint(rest)?;
-            let length = usize::try_from(length).ok()?;
-            let (value, after) = rest.split_at_checked(length)?;
-            Some((key >> 3, Some(value), after))
-        }
-        5 => skip(4),
-        _ => None,
+/// One field of a message.
+struct Field<'a> {
+    number: u64,
+    /// Its bytes, if it is length-delimited.
+    text: Option<&'a [u8]>,
+    /// What follows it.
+    after: &'a [u8],
+}
+
+impl<'a> Field<'a> {
+    fn read(message: &'a [u8]) -> Option<Self> {
+        let (key, rest) = varint(message)?;
+        let (text, after) = match key & 7 {
+            0 => (None, varint(rest)?.1),
+            1 => (None, rest.get(8..)?),
+            2 => {
+                let (length, rest) = varint(rest)?;
+                let (text, after) = rest.split_at_checked(usize::try_from(length).ok()?)?;
+                (Some(text), after)
+            }
+            5 => (None, rest.get(4..)?),
+            _ => return None,
+        };
+        Some(Self { number: key >> 3, text, after })
     }
 }
 

@@ -110,14 +110,14 @@ impl RobotService for RobotSessions {
         request: Request<GetSessionsRequest>,
     ) -> Result<Response<GetSessionsResponse>, Status> {
         let caller = Caller::of(request.extensions());
-        let sessions = self
-            .core()
-            .with_book(|book| book.sessions().map(|(id, session)| (id, session.clone())).collect::<Vec<_>>());
-        let sessions = sessions.iter().map(|(id, session)| crate::proto::robot::Session {
-            id: self.shown(*id, Some(session), &caller),
-            peer_connection_info: Some(peer(session)),
+        let sessions = self.core().with_book(|book| {
+            let listed = book.sessions().map(|(id, session)| crate::proto::robot::Session {
+                id: self.shown(id, Some(session), &caller),
+                peer_connection_info: Some(peer(session)),
+            });
+            listed.collect()
         });
-        Ok(Response::new(GetSessionsResponse { sessions: sessions.collect() }))
+        Ok(Response::new(GetSessionsResponse { sessions }))
     }
 
     async fn resource_names(
@@ -133,10 +133,9 @@ impl RobotService for RobotSessions {
     ) -> Result<Response<GetOperationsResponse>, Status> {
         let caller = Caller::of(request.extensions());
         let operations = self.core().operations.list().into_iter().map(|operation| {
-            let session = operation.session.map(|id| {
-                let session = self.core().with_book(|book| book.session(id).cloned());
-                self.shown(id, session.as_ref(), &caller)
-            });
+            let session = operation
+                .session
+                .map(|id| self.core().with_book(|book| self.shown(id, book.session(id), &caller)));
             Operation {
                 id: operation.id.to_string(),
                 method: operation.method,

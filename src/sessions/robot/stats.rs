@@ -5,6 +5,8 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use crate::sessions::shares::{SHARES, Shares};
+
 /// How a robot's sessions fare. All but `live` only grow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
@@ -32,7 +34,7 @@ pub struct SessionStats {
     /// Heartbeats by how long after the sign of life before them they arrived, in parts of the window: less
     /// than 1/32, 1/16, 1/8, 1/4, 1/2, and up to all of it. Callers beat every 1/5: the fourth is where they
     /// should be, and those in the last were close to losing their session.
-    pub gaps: [u64; 6],
+    pub gaps: [u64; SHARES],
 }
 
 /// The counters behind it.
@@ -46,7 +48,7 @@ pub(super) struct Counters {
     pub(super) stops: AtomicU64,
     pub(super) failed_stops: AtomicU64,
     missed: AtomicU64,
-    gaps: [AtomicU64; 6],
+    gaps: Shares,
 }
 
 /// Adds one.
@@ -57,13 +59,13 @@ pub(super) fn count(counter: &AtomicU64) {
 impl Counters {
     /// A heartbeat, this long after the sign of life before it.
     pub(super) fn heartbeat(&self, gap: Duration, window: Duration) {
-        count(&self.gaps[bucket(gap, window)]);
+        self.gaps.count(gap, window);
         self.missed.fetch_add(missed(gap, window), Ordering::Relaxed);
     }
 
     pub(super) fn read(&self, live: usize) -> SessionStats {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let gaps = std::array::from_fn(|place| read(&self.gaps[place]));
+        let gaps = self.gaps.read();
         SessionStats {
             live: live as u64,
             started: read(&self.started),
@@ -80,10 +82,6 @@ impl Counters {
     }
 }
 
-fn bucket(gap: Duration, window: Duration) -> usize {
-    (0..5).find(|place| gap * (32 >> place) < window).unwrap_or(5)
-}
-
 /// How many beats are missing in a gap: none up to one and a half times the interval.
 fn missed(gap: Duration, window: Duration) -> u64 {
     let halves = (gap.as_nanos() * 10).checked_div(window.as_nanos()).unwrap_or(0);
@@ -93,13 +91,6 @@ fn missed(gap: Duration, window: Duration) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_gap_is_told_in_parts_of_the_window() {
-        let window = Duration::from_secs(2);
-        let at = |ms| bucket(Duration::from_millis(ms), window);
-        assert_eq!([0, 62, 63, 400, 499, 500, 999, 1000, 1999].map(at), [0, 0, 1, 3, 3, 4, 4, 5, 5]);
-    }
 
     #[test]
     fn beats_that_did_not_come_are_counted() {

@@ -19,6 +19,9 @@ use super::bucket::Bucket;
 use super::ending::Ending;
 use crate::backoff::delay;
 
+/// The longest pause after the first failure; each further one doubles it.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+
 /// A stream that lived so long has shown that the server works.
 const LONG_LIFE: Duration = Duration::from_secs(5);
 /// After so many failures in a row a new connection is tried.
@@ -198,7 +201,7 @@ impl Pool {
         match ending {
             Ending::Crowded => {
                 self.crowded = true;
-                let pause = delay(CROWDED, &mut self.rng);
+                let pause = delay(FIRST_PAUSE, CROWDED, &mut self.rng);
                 self.hold(now + pause);
             }
             Ending::Lost(why) => self.fail(Some(why), self.idle.is_empty(), now, out),
@@ -218,7 +221,7 @@ impl Pool {
     /// Counts a failure and stays away for a while; with `down`, from the whole connection.
     fn fail(&mut self, why: Option<String>, down: bool, now: Instant, out: &mut Vec<Output>) {
         self.failures = self.failures.saturating_add(1);
-        let pause = delay(self.failures, &mut self.rng);
+        let pause = delay(FIRST_PAUSE, self.failures, &mut self.rng);
         self.hold(now + pause);
         if down {
             self.link = Link::Down(now + pause);

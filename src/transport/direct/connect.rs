@@ -15,6 +15,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::sleep;
 
+use super::tcp;
 use super::tls::{self, Security};
 
 /// How long one address is tried before the next one is tried beside it (RFC 8305 says 250 ms).
@@ -185,8 +186,7 @@ pub(super) async fn open(target: &Resolved, security: &Security) -> Result<Box<d
         }
         Endpoint::Tcp { .. } => {
             let stream = race(addresses).await?;
-            // Small messages are the rule: never wait for more to send.
-            let _ = stream.set_nodelay(true);
+            tcp::tune(&stream);
             match security {
                 Security::Plaintext => Ok(Box::new(stream)),
                 Security::Tls(config) => Ok(Box::new(tls::handshake(stream, endpoint, config).await?)),

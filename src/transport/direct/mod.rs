@@ -12,23 +12,26 @@ mod connect;
 mod cut;
 mod failure;
 mod preface;
+pub(crate) mod tcp;
 mod tls;
 
 use std::fmt;
 use std::future::Future;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::future::{Either, select};
 use http::uri::{Authority, Scheme};
 use http::{HeaderMap, Request, Response, Uri};
 use http_body::Frame;
 use hyper::body::Incoming;
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 use tonic::body::Body;
@@ -40,11 +43,14 @@ use self::preface::Watched;
 pub use self::tls::{Roots, RootsError, Security, TlsConfig};
 use super::link::Link;
 use super::{CloseReason, LinkWatch, Stats, Transport, TransportError, TransportKind, deadline};
-use crate::wire::timeout;
+use crate::wire::timeout::from_headers as time_left;
 
 /// How often an HTTP/2 ping asks whether the other side lives, and how long it may take to answer.
 /// goutils' servers allow one every 5 s and its clients send one every 20 s (`rpc/dialer.go`).
 const KEEPALIVE: Duration = Duration::from_secs(20);
+
+/// How long a response that came just before the end may take from HTTP/2 to the call.
+const LAST_WORDS: Duration = Duration::from_millis(50);
 
 /// Bytes of a request's or a response's headers or trailers, as HTTP/2 counts them: as much as a frame carries on the other transport.
 const MAX_HEADERS: u32 = 64 * 1024;
@@ -121,8 +127,20 @@ impl DirectTransport {
         self.shared.opened.fetch_add(1, Ordering::Relaxed);
         self.shared.open.fetch_add(1, Ordering::Relaxed);
         let guard = OpenCall(Arc::clone(&self.shared));
-        std::future::poll_fn(|cx| sender.poll_ready(cx)).await.map_err(|error| guard.status(&error))?;
-        match sender.send_request(request).await {
+        let mut watch = self.shared.link.watch();
+        let sending = pin!(async {
+            std::future::poll_fn(|cx| sender.poll_ready(cx)).await?;
+            sender.send_request(request).await
+        });
+        // hyper loses a request that it takes at the instant at which its connection ends, and never answers.
+        let sent = match select(sending, pin!(watch.closed())).await {
+            Either::Left((sent, _)) => sent,
+            Either::Right((reason, sending)) => match timeout(LAST_WORDS, sending).await {
+                Ok(sent) => sent,
+                Err(_) => return Err(reason.status()),
+            },
+        };
+        match sent {
             Ok(response) => Ok(response.map(|body| Body::new(ResponseBody { body, guard }))),
             Err(error) => Err(guard.status(&error)),
         }
@@ -140,7 +158,7 @@ impl Service<Request<Body>> for DirectTransport {
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let this = self.clone();
-        let left = timeout::from_headers(request.headers());
+        let left = time_left(request.headers());
         Box::pin(
             async move { deadline::enforce(left, this.send(request)).await.map_err(TransportError::from) },
         )

@@ -17,8 +17,9 @@ const FLOOR: usize = 32 * 1024;
 /// What may lie there at most, in bytes; as much as goutils allows.
 const CEILING: usize = 1024 * 1024;
 
-/// What may lie there before anything is known, in bytes.
-const START: usize = 128 * 1024;
+/// What may lie there before anything is known, in bytes: half a second at 1 Mbit/s, so that a session of 2 s is
+/// not at risk while the link is being measured.
+const START: usize = 64 * 1024;
 
 /// The longest time that the backlog may take to drain. Paths with a longer round trip than this are not
 /// filled by one connection.

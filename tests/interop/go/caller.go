@@ -28,25 +28,36 @@ func callerFlags(flags *flag.FlagSet) run {
 	flags.BoolVar(&target.noTrickle, "no-trickle", false, "send all candidates within the offer")
 	flags.BoolVar(&target.forceRelay, "force-relay", false, "use relay candidates only")
 	direct := flags.String("direct", "", "plaintext address of the robot: dial by gRPC, and only so")
-	all := flags.Bool("suite", false, "run every check")
+	all := flags.Bool("suite", false, "run every check of calls")
+	sessions := flags.Bool("sessions", false, "run every check of sessions, on a robot that has them and a motor m1")
 	once := flags.String("json-once", "", "echo this message once and print the answer")
 	return func(ctx context.Context, logger *zap.SugaredLogger) error {
 		if (*direct == "") == (target.signaling == "") || (*direct == "" && target.host == "") {
 			return errors.New("say either --host NAME --signaling ADDRESS, or --direct ADDRESS")
 		}
-		if *all == (*once != "") {
-			return errors.New("say either --suite or --json-once MESSAGE")
+		asked := 0
+		for _, yes := range []bool{*all, *sessions, *once != ""} {
+			if yes {
+				asked++
+			}
 		}
+		if asked != 1 {
+			return errors.New("say one of --suite, --sessions and --json-once MESSAGE")
+		}
+		again := func(ctx context.Context) (rpc.ClientConn, error) { return dial(ctx, logger, target, *direct) }
 		started := time.Now()
-		conn, err := dial(ctx, logger, target, *direct)
+		conn, err := again(ctx)
 		if err != nil {
 			return fmt.Errorf("cannot dial: %w", err)
 		}
 		defer func() { _ = conn.Close() }()
 		client := newRobot(conn)
 		dialed := report{Check: "dial", OK: true, Detail: fmt.Sprintf("%s in %v", kind(conn), time.Since(started))}
-		if *all {
-			return runSuite(ctx, client, dialed)
+		switch {
+		case *all:
+			return runSuite(ctx, client, dialed, suite)
+		case *sessions:
+			return runSuite(ctx, client, dialed, sessionSuite(again))
 		}
 		return echoOnce(ctx, client, dialed, *once)
 	}
@@ -62,7 +73,7 @@ type report struct {
 func (r report) print() { _ = json.NewEncoder(os.Stdout).Encode(r) }
 
 // runSuite prints a line for each check, then DONE; the error says how many failed.
-func runSuite(ctx context.Context, client robot, dialed report) error {
+func runSuite(ctx context.Context, client robot, dialed report, suite []check) error {
 	dialed.print()
 	failed := 0
 	for _, check := range suite {

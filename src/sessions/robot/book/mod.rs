@@ -194,8 +194,8 @@ impl Book {
         now: Instant,
     ) -> Result<Duration, Refused> {
         let session = self.find(id, caller, arrived, now)?;
-        let may = session.caller.connection == caller.connection
-            || (self.rules.same_host && session.caller.host == caller.host);
+        let same_host = caller.host.is_some() && session.caller.host == caller.host;
+        let may = session.caller.connection == caller.connection || (self.rules.same_host && same_host);
         if !may {
             return Err(session.elsewhere());
         }

@@ -117,6 +117,12 @@ fn calls_come_over_the_session_s_connection_and_beats_from_its_host() {
     let elsewhere = Caller { host: Some(IpAddr::V4(Ipv4Addr::LOCALHOST)), ..second.clone() };
     assert_eq!(book.admit(session, &second, t, t), Err(Refused::Unknown));
     assert_eq!(book.heartbeat(session, &elsewhere, t, t), Err(Refused::Unknown));
+    let nowhere = Caller { host: None, ..a.clone() };
+    let unknown = start(&mut book, &nowhere, 7, t);
+    let second_unknown = Caller { connection: 2, ..nowhere };
+    assert_eq!(book.heartbeat(unknown, &second_unknown, t, t), Err(Refused::Unknown), "no host is no proof");
+    assert_eq!(book.end_all().len(), 2);
+    start(&mut book, &a, 1, t);
     assert_eq!(book.heartbeat(session, &second, t, t), Ok(Duration::ZERO));
     let mut strict = Book::new(Rules { same_host: false, ..rules() });
     start(&mut strict, &a, 1, t);

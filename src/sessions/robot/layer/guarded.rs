@@ -151,7 +151,7 @@ impl Drop for CallGuard {
             admitted.gone.cancel();
         }
         let after = self.began.elapsed();
-        if after > self.core.window {
+        if after >= self.core.window {
             let session = self.sid().map(|sid| SessionId::new(sid.id));
             let method = method_of(self.uri.path());
             self.core.emit(SessionEvent::LongCallEnded { session, method, after });
