@@ -50,8 +50,10 @@ pub fn full_name(name: &ResourceName) -> String {
 /// The full name of the resource that a request names, as rdk finds it: the API that the method's path tells,
 /// and the string in field 1 of the message. `None` if there is no such API or the name is empty.
 ///
-/// `/viam.component.motor.v1.MotorService/SetPower` with `m1` is `rdk:component:motor/m1`; in other packages
-/// than Viam's, the namespace is the package's first word.
+/// The service must be called `<namespace>.<type>.<subtype>.<version>.<Service>`, five words, as Viam's are:
+/// `/viam.component.motor.v1.MotorService/SetPower` with `m1` is `rdk:component:motor/m1`, and
+/// `/acme.component.crane.v1.CraneService/Lift` with `c1` is `acme:component:crane/c1`. `/acme.Crane/Lift` and
+/// `/acme.crane.v1.Crane/Lift` are `None`: implement [`Resources::moved_by`] for such services.
 pub fn named_by(method: &str, message: &[u8]) -> Option<String> {
     let (service, _) = method.strip_prefix('/')?.split_once('/')?;
     let mut words = service.split('.');
