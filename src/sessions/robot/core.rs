@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 use super::book::{Book, Ended, NotTaken, Rules, Started};
 use super::builder::{Heartbeats, Listing, OnDisconnect, SessionManagerBuilder, Sessionless, Version};
-use super::calls::{Admitted, Calls, Flight};
+use super::calls::{Admitted, Calls, Cut};
 use super::event::{KEPT, SessionEvent, SessionId};
 use super::operations::Operations;
 use super::owner::{Addresses, Caller};
@@ -245,6 +245,12 @@ impl Core {
         look(&mut self.lock().book)
     }
 
+    /// For each call of an ended session that may go on moving this resource, a token that is cancelled when its
+    /// handler is gone.
+    pub(super) fn lingering(&self, resource: &str) -> Vec<CancellationToken> {
+        self.lock().calls.lingering(resource)
+    }
+
     pub(super) fn stop_is_over(&self) {
         self.stop_over.notify_waiters();
     }
@@ -263,7 +269,8 @@ impl Core {
         let _not_over = self.stops.token();
         let mut state = self.lock();
         state.closed = true;
-        let ended = state.book.end_all();
+        let State { book, calls, .. } = &mut *state;
+        let ended = book.end_all(|session| calls.moved_by(session));
         let ended = state.with_calls(ended);
         drop(state);
         self.carry_out(ended);
@@ -274,24 +281,25 @@ impl Core {
         // Whoever closes the manager meanwhile waits for these stops too.
         let _not_over = self.stops.token();
         let mut state = self.lock();
-        let ended = state.book.expire(Instant::now());
+        let State { book, calls, .. } = &mut *state;
+        let ended = book.expire(Instant::now(), |session| calls.moved_by(session));
         let ended = state.with_calls(ended);
         drop(state);
         self.carry_out(ended);
     }
 
     /// Cancels the calls of ended sessions, and stops what they moved: each in a task of its own.
-    fn carry_out(self: &Arc<Self>, ended: Vec<(Ended, Flight)>) {
-        for (Ended { id, stops }, flight) in ended {
-            flight.cancel();
+    fn carry_out(self: &Arc<Self>, ended: Vec<(Ended, Cut)>) {
+        for (Ended { id, stops, underway }, cut) in ended {
+            cut.tell();
             let session = SessionId::new(id);
             tracing::debug!(%session, stops = stops.len(), "session expired");
             count(&self.counters.expired);
-            let resources = stops.iter().map(|stop| stop.resource.clone()).collect();
+            let mut resources = stops.iter().map(|stop| stop.resource.clone()).collect::<Vec<_>>();
+            resources.extend(underway);
             self.emit(SessionEvent::Expired { session, resources });
             for stop in stops {
-                let handlers = flight.gone(&stop.resource);
-                let task = stopping::carry_out(Arc::clone(self), session, stop, handlers);
+                let task = stopping::carry_out(Arc::clone(self), session, stop);
                 self.stops.spawn_on(task, &self.runtime);
             }
         }
@@ -315,10 +323,10 @@ impl State {
         next.is_some_and(|next| self.armed.is_none_or(|armed| next < armed))
     }
 
-    fn with_calls(&mut self, ended: Vec<Ended>) -> Vec<(Ended, Flight)> {
+    fn with_calls(&mut self, ended: Vec<Ended>) -> Vec<(Ended, Cut)> {
         let with_calls = |ended: Ended| {
-            let flight = self.calls.take(ended.id);
-            (ended, flight)
+            let cut = self.calls.cut(ended.id);
+            (ended, cut)
         };
         ended.into_iter().map(with_calls).collect()
     }

@@ -5,7 +5,7 @@
 //!
 //! # Invariant
 //! A resource that somebody has taken since is not stopped, and while it is being stopped nobody takes it. What
-//! the ended session's own handlers do to it before they are gone is followed by another stop.
+//! the handlers of ended sessions do to it before they are gone is followed by another stop.
 
 use std::any::Any;
 use std::panic::AssertUnwindSafe;
@@ -20,36 +20,30 @@ use super::core::Core;
 use super::event::{SessionEvent, SessionId};
 use super::stats::count;
 
-/// Stops the resource unless it is somebody else's by now. `handlers`: those of the session's calls that move it,
-/// each cancelled when it is gone.
-pub(super) async fn carry_out(
-    core: Arc<Core>,
-    session: SessionId,
-    stop: Stop,
-    handlers: Vec<CancellationToken>,
-) {
+/// Stops the resource unless it is somebody else's by now.
+pub(super) async fn carry_out(core: Arc<Core>, session: SessionId, stop: Stop) {
     loop {
         if !core.with_book(|book| book.begin_stop(&stop)) {
             tracing::debug!(%session, "a resource has another owner by now and is not stopped");
             return core.emit(SessionEvent::StopNotNeeded { resource: stop.resource, session });
         }
-        let mut begun = Begun { core: &core, stop: &stop, again: false };
+        let begun = Begun { core: &core, stop: Some(&stop) };
         // None: longer than there is time.
         let until = Instant::now().checked_add(core.stop_timeout);
-        let lingering = handlers.iter().any(|gone| !gone.is_cancelled());
+        let handlers = core.lingering(&stop.resource);
         let mut stopped = stop_once(&core, &stop.resource, until).await;
-        if lingering {
+        let mut again = false;
+        if !handlers.is_empty() {
             // A handler that goes on until it is dropped may have moved it again after the stop.
             if within(until, gone(&handlers)).await.is_some()
                 && until.is_none_or(|until| Instant::now() < until)
             {
                 stopped = stop_once(&core, &stop.resource, until).await;
             } else {
-                begun.again = true;
+                again = true;
             }
         }
-        let again = begun.again;
-        drop(begun);
+        let anew = begun.over(again);
         let resource = stop.resource.clone();
         match stopped {
             Ok(()) => core.emit(SessionEvent::Stopped { resource, session }),
@@ -59,24 +53,37 @@ pub(super) async fn carry_out(
                 core.emit(SessionEvent::StopFailed { resource, session, why });
             }
         }
-        if !again {
-            return;
+        match (anew, again) {
+            (true, _) => {}
+            (false, true) => gone(&handlers).await,
+            (false, false) => return,
         }
-        gone(&handlers).await;
     }
 }
 
 /// A stop that has begun; over when dropped.
 struct Begun<'a> {
     core: &'a Core,
-    stop: &'a Stop,
-    again: bool,
+    stop: Option<&'a Stop>,
+}
+
+impl Begun<'_> {
+    /// It is over, and there will be another one if `again`. Returns whether there must be one at once.
+    fn over(mut self, again: bool) -> bool {
+        self.end(again)
+    }
+
+    fn end(&mut self, again: bool) -> bool {
+        let Some(stop) = self.stop.take() else { return false };
+        let anew = self.core.with_book(|book| book.end_stop(stop, again));
+        self.core.stop_is_over();
+        anew
+    }
 }
 
 impl Drop for Begun<'_> {
     fn drop(&mut self) {
-        self.core.with_book(|book| book.end_stop(self.stop, self.again));
-        self.core.stop_is_over();
+        self.end(false);
     }
 }
 
