@@ -4,6 +4,8 @@
 //! whether its session lives or not; whoever ends a session gets all of its calls in the same step.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::{Arc, Weak};
 
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -25,10 +27,18 @@ struct Flight {
     calls: BTreeMap<u64, Call>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Call {
     moves: Vec<String>,
     gone: CancellationToken,
+    /// Once its handler has answered.
+    response: Option<Weak<dyn Response>>,
+}
+
+/// A response that is being sent.
+pub(super) trait Response: Send + Sync {
+    /// Drops it, and what its handler left in it, whether anybody polls it or not. Idempotent.
+    fn cut(&self);
 }
 
 /// What a call gets when it is let in.
@@ -42,10 +52,11 @@ pub(super) struct Admitted {
 }
 
 /// The calls of a session that has ended, to be told so.
-#[derive(Debug, Default)]
+#[derive(Default)]
 #[must_use]
 pub(super) struct Cut {
     ended: CancellationToken,
+    responses: Vec<Weak<dyn Response>>,
 }
 
 impl Calls {
@@ -62,6 +73,12 @@ impl Calls {
         if let Some(call) = call.filter(|call| !call.moves(resource)) {
             call.moves.push(resource.to_owned());
         }
+    }
+
+    /// The call's handler has answered. False if its session has ended by now: then it is to be cut at once.
+    pub(super) fn answers(&mut self, session: Uuid, number: u64, response: Weak<dyn Response>) -> bool {
+        let call = self.live.get_mut(&session).and_then(|flight| flight.calls.get_mut(&number));
+        call.map(|call| call.response = Some(response)).is_some()
     }
 
     /// What the session's calls move, whoever holds it now.
@@ -84,7 +101,8 @@ impl Calls {
     /// The session is gone.
     pub(super) fn cut(&mut self, session: Uuid) -> Cut {
         let Some(flight) = self.live.remove(&session) else { return Cut::default() };
-        let cut = Cut { ended: flight.ended.clone() };
+        let responses = flight.calls.values().filter_map(|call| call.response.clone()).collect();
+        let cut = Cut { ended: flight.ended.clone(), responses };
         self.ended.insert(session, flight);
         cut
     }
@@ -92,8 +110,23 @@ impl Calls {
     /// For each call of an ended session that has moved this resource and may go on, a token that is cancelled
     /// when its handler is gone.
     pub(super) fn lingering(&self, resource: &str) -> Vec<CancellationToken> {
+        self.ended_and_moving(resource).map(|call| call.gone.clone()).collect()
+    }
+
+    /// Whether there are such calls.
+    pub(super) fn lingers(&self, resource: &str) -> bool {
+        self.ended_and_moving(resource).next().is_some()
+    }
+
+    fn ended_and_moving(&self, resource: &str) -> impl Iterator<Item = &Call> {
         let calls = self.ended.values().flat_map(|flight| flight.calls.values());
-        calls.filter(|call| call.moves(resource)).map(|call| call.gone.clone()).collect()
+        calls.filter(move |call| call.moves(resource))
+    }
+}
+
+impl fmt::Debug for Call {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Call").field("moves", &self.moves).finish_non_exhaustive()
     }
 }
 
@@ -104,9 +137,11 @@ impl Call {
 }
 
 impl Cut {
-    /// Tells the calls to drop their handlers.
-    pub(super) fn tell(&self) {
+    /// Tells the calls to drop their handlers. What is returned is to be cut, each outside of all locks and where
+    /// a panic does no harm.
+    pub(super) fn tell(self) -> impl Iterator<Item = Arc<dyn Response>> {
         self.ended.cancel();
+        self.responses.into_iter().filter_map(|response| response.upgrade())
     }
 }
 
@@ -122,7 +157,7 @@ mod tests {
         calls.moves(session, second.number, "m2");
         assert_eq!(calls.moved_by(session), ["m1", "m2"].map(str::to_owned).into());
         assert!(calls.lingering("m1").is_empty(), "its session lives");
-        calls.cut(session).tell();
+        assert_eq!(calls.cut(session).tell().count(), 0, "none has answered");
         assert!(first.ended.is_cancelled() && second.ended.is_cancelled());
         assert_eq!((calls.lingering("m1").len(), calls.lingering("m3").len()), (1, 0));
         calls.end(session, first.number);

@@ -4,7 +4,7 @@
 //! spawned or anybody's code runs. No timer fires before its deadline.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 use super::book::{Book, Ended, NotTaken, Rules, Started};
 use super::builder::{Heartbeats, Listing, OnDisconnect, SessionManagerBuilder, Sessionless, Version};
-use super::calls::{Admitted, Calls, Cut};
+use super::calls::{Admitted, Calls, Cut, Response};
 use super::event::{KEPT, SessionEvent, SessionId};
 use super::operations::Operations;
 use super::owner::{Addresses, Caller};
@@ -202,6 +202,11 @@ impl Core {
         Ok(Some(state.calls.begin(sid.id)))
     }
 
+    /// The call's handler has answered. False if its session has ended by now: then its response is to be cut.
+    pub(super) fn call_answers(&self, session: Uuid, number: u64, response: Weak<dyn Response>) -> bool {
+        self.lock().calls.answers(session, number, response)
+    }
+
     pub(super) fn call_ended(&self, session: Uuid, number: u64) {
         self.lock().calls.end(session, number);
     }
@@ -230,6 +235,8 @@ impl Core {
             }
             None if state.book.is_stopping(resource) => return Err(NotTaken::Stopping),
             None if self.sessionless == Sessionless::KeepOwner => None,
+            // Handlers of ended sessions may go on moving it, and the stop that follows them is not called off.
+            None if state.calls.lingers(resource) => None,
             None => state.book.release(resource)?,
         };
         drop(state);
@@ -291,7 +298,9 @@ impl Core {
     /// Cancels the calls of ended sessions, and stops what they moved: each in a task of its own.
     fn carry_out(self: &Arc<Self>, ended: Vec<(Ended, Cut)>) {
         for (Ended { id, stops, underway }, cut) in ended {
-            cut.tell();
+            for response in cut.tell() {
+                self.stops.spawn_on(async move { response.cut() }, &self.runtime);
+            }
             let session = SessionId::new(id);
             tracing::debug!(%session, stops = stops.len(), "session expired");
             count(&self.counters.expired);
