@@ -385,10 +385,15 @@ async fn c38_a_handler_that_does_not_end_in_time_is_followed_by_a_stop_all_the_s
     let mut call = Box::pin(operator.go(Some(&sid), "m1"));
     assert!(poll_fn(|cx| std::task::Poll::Ready(call.poll_unpin(cx).is_pending())).await);
     sleep(2 * W).await;
-    assert_eq!(robot.motors.log(), ["go m1", "stop m1", "stopped m1"]);
+    // The stop is repeated, about as often as it may take.
+    let log = robot.motors.log();
+    let times = log.iter().filter(|what| *what == "stop m1").count();
+    assert!((5..=11).contains(&times), "{log:?}");
     drop(call);
     sleep(MS).await;
-    assert_eq!(robot.motors.log()[3..], ["dropped m1", "stop m1", "stopped m1"]);
+    assert_eq!(robot.motors.log()[log.len()..], ["dropped m1", "stop m1", "stopped m1"]);
+    sleep(2 * W).await;
+    assert_eq!(robot.motors.log().len(), log.len() + 3, "and not once more when the handler is gone");
 }
 
 // C39

@@ -30,8 +30,10 @@ pub trait Resources: Send + Sync + 'static {
     }
 
     /// Stops a resource; returns when it stands or has been told to. Called with each resource that an ended
-    /// session moved last, for each in a task of its own. Not called while a monitored call is beginning to
-    /// move it.
+    /// session moved last or whose calls are still moving it, for each in a task of its own. Not called while a
+    /// monitored call is beginning to move it. Called again when the handlers that may have moved it meanwhile are
+    /// gone; if they are not, about as often as the builder's `stop_timeout`, at most every 100 ms and at least
+    /// every 5 s.
     ///
     /// Dropped when it takes longer than the builder's `stop_timeout`; a panic counts as a failure. It must not
     /// block the thread. Unlike a Stop that was called for, nobody repeats it: see to it that it arrives.

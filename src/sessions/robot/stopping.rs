@@ -5,14 +5,15 @@
 //!
 //! # Invariant
 //! A resource that somebody has taken since is not stopped, and while it is being stopped nobody takes it. What
-//! the ended session's own handlers do to it before they are gone is followed by another stop.
+//! the handlers of ended sessions do to it before they are gone is followed by another stop.
 
 use std::any::Any;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::FutureExt as _;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::book::Stop;
@@ -20,36 +21,21 @@ use super::core::Core;
 use super::event::{SessionEvent, SessionId};
 use super::stats::count;
 
-/// Stops the resource unless it is somebody else's by now. `handlers`: those of the session's calls that move it,
-/// each cancelled when it is gone.
-pub(super) async fn carry_out(
-    core: Arc<Core>,
-    session: SessionId,
-    stop: Stop,
-    handlers: Vec<CancellationToken>,
-) {
+/// How long it is at least and at most until a stop is repeated because handlers go on.
+const BETWEEN: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+
+/// Stops the resource unless it is somebody else's by now.
+pub(super) async fn carry_out(core: Arc<Core>, session: SessionId, stop: Stop) {
+    let mut wait = true;
     loop {
         if !core.with_book(|book| book.begin_stop(&stop)) {
             tracing::debug!(%session, "a resource has another owner by now and is not stopped");
             return core.emit(SessionEvent::StopNotNeeded { resource: stop.resource, session });
         }
-        let mut begun = Begun { core: &core, stop: &stop, again: false };
-        // None: longer than there is time.
-        let until = Instant::now().checked_add(core.stop_timeout);
-        let lingering = handlers.iter().any(|gone| !gone.is_cancelled());
-        let mut stopped = stop_once(&core, &stop.resource, until).await;
-        if lingering {
-            // A handler that goes on until it is dropped may have moved it again after the stop.
-            if within(until, gone(&handlers)).await.is_some()
-                && until.is_none_or(|until| Instant::now() < until)
-            {
-                stopped = stop_once(&core, &stop.resource, until).await;
-            } else {
-                begun.again = true;
-            }
-        }
-        let again = begun.again;
-        drop(begun);
+        let begun = Begun { core: &core, stop: Some(&stop) };
+        let next = Instant::now() + core.stop_timeout.clamp(BETWEEN.0, BETWEEN.1);
+        let (stopped, linger) = attempt(&core, &stop.resource, wait).await;
+        let anew = begun.over(linger);
         let resource = stop.resource.clone();
         match stopped {
             Ok(()) => core.emit(SessionEvent::Stopped { resource, session }),
@@ -59,24 +45,62 @@ pub(super) async fn carry_out(
                 core.emit(SessionEvent::StopFailed { resource, session, why });
             }
         }
-        if !again {
-            return;
+        match (anew, linger) {
+            (true, _) => {}
+            (false, true) => {
+                // Those who have waited for the resource get it in between.
+                let next = next.max(Instant::now() + BETWEEN.0);
+                let _all_gone = timeout_at(next, gone(&core.lingering(&stop.resource))).await;
+            }
+            (false, false) => return,
         }
-        gone(&handlers).await;
+        wait = anew;
     }
+}
+
+/// One stop; if handlers of ended sessions may have moved the resource after it, another one when they are gone.
+/// If `wait`, that is waited for while nobody takes the resource. Returns whether they go on.
+async fn attempt(core: &Core, resource: &str, wait: bool) -> (Result<(), String>, bool) {
+    // None: longer than there is time.
+    let until = Instant::now().checked_add(core.stop_timeout);
+    let handlers = core.lingering(resource);
+    let stopped = stop_once(core, resource, until).await;
+    let all_gone = || handlers.iter().all(CancellationToken::is_cancelled);
+    if handlers.is_empty() {
+        return (stopped, false);
+    }
+    if wait {
+        within(until, timeout(BETWEEN.1, gone(&handlers))).await;
+    }
+    if all_gone() && until.is_none_or(|until| Instant::now() < until) {
+        return (stop_once(core, resource, until).await, false);
+    }
+    (stopped, true)
 }
 
 /// A stop that has begun; over when dropped.
 struct Begun<'a> {
     core: &'a Core,
-    stop: &'a Stop,
-    again: bool,
+    stop: Option<&'a Stop>,
+}
+
+impl Begun<'_> {
+    /// It is over, and there will be another one if `again`. Returns whether there must be one at once.
+    fn over(mut self, again: bool) -> bool {
+        self.end(again)
+    }
+
+    fn end(&mut self, again: bool) -> bool {
+        let Some(stop) = self.stop.take() else { return false };
+        let anew = self.core.with_book(|book| book.end_stop(stop, again));
+        self.core.stop_is_over();
+        anew
+    }
 }
 
 impl Drop for Begun<'_> {
     fn drop(&mut self) {
-        self.core.with_book(|book| book.end_stop(self.stop, self.again));
-        self.core.stop_is_over();
+        self.end(false);
     }
 }
 
