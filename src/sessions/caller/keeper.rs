@@ -58,7 +58,9 @@ pub(super) async fn run<T: Transport>(guard: Guard<T>, conclusion: Conclusion, r
     let (core, generation) = (Arc::clone(&guard.core), guard.generation);
     let link = core.transport.watch();
     let connection = link.state().connection;
-    match start(&core.transport, resume.as_ref(), core.start_timeout()).await {
+    // In a box: it takes much more than what follows, which is there for as long as the session.
+    let started = Box::pin(start(&core.transport, resume.as_ref(), core.start_timeout())).await;
+    match started {
         Err(error) => core.refuse(generation, error, &conclusion),
         Ok((session, lease)) => {
             let session = Arc::new(session);
