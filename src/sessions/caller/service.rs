@@ -19,7 +19,7 @@ use tonic::body::Body;
 use tower_service::Service;
 
 use super::core::{Core, Glance};
-use super::heartbeat::is_expiry;
+use super::heartbeat::{has, is_expiry};
 use super::kept::Kept;
 use super::state::{Ready, Session};
 use super::{EndReason, OnExpiry, OnStartFailure, SessionError, SessionEvent, SessionOptions};
@@ -79,7 +79,7 @@ impl<T: Transport> Sessions<T> {
                 return Decision::Pass;
             }
         }
-        if request.headers().contains_key(&SESSION_ID) {
+        if has(request.headers(), SESSION_METADATA_KEY) {
             return Decision::Pass;
         }
         match &**core.glance.load() {
@@ -216,8 +216,13 @@ pin_project! {
 struct Carried<T: Transport> {
     owner: Arc<Owner<T>>,
     session: Arc<Session>,
-    /// For making it again. `None` where an expiry is surfaced.
-    kept: Option<Kept>,
+    /// `None` where an expiry is surfaced. In a box: calls that carry no session have room for it too.
+    again: Option<Box<Again>>,
+}
+
+/// For making a call again.
+struct Again {
+    kept: Kept,
     /// When the caller's patience ends.
     deadline: Option<Instant>,
 }
@@ -230,15 +235,16 @@ impl<T: Transport> Carried<T> {
         mut request: Request<Body>,
         inner: &mut T,
     ) -> Stage<T> {
-        let left = timeout::from_headers(request.headers());
-        let deadline = left.and_then(|left| Instant::now().checked_add(left));
-        let kept = (owner.core.options.on_expiry == OnExpiry::Retry).then(|| {
+        let again = (owner.core.options.on_expiry == OnExpiry::Retry).then(|| {
+            let hurried = has(request.headers(), timeout::GRPC_TIMEOUT);
+            let left = if hurried { timeout::from_headers(request.headers()) } else { None };
+            let deadline = left.and_then(|left| Instant::now().checked_add(left));
             let (fresh, kept) = Kept::new(std::mem::take(&mut request));
             request = fresh;
-            kept
+            Box::new(Again { kept, deadline })
         });
         request.headers_mut().insert(SESSION_ID, session.header.clone());
-        let about = Some(Self { owner: Arc::clone(owner), session, kept, deadline });
+        let about = Some(Self { owner: Arc::clone(owner), session, again });
         Stage::Carrying { call: inner.call(request), about }
     }
 
@@ -247,14 +253,15 @@ impl<T: Transport> Carried<T> {
         self,
         answer: Result<Response<Body>, TransportError>,
     ) -> Result<Result<Response<Body>, TransportError>, Answer> {
-        let Self { owner, session, kept, deadline } = self;
+        let Self { owner, session, again } = self;
         let expired = answer.as_ref().is_ok_and(|response| is_expiry(response.headers(), &session));
         let not_sent = answer.as_ref().is_err_and(TransportError::is_not_sent);
         if not_sent {
             owner.core.unbind(&session.id);
         }
-        match kept {
-            Some(kept) if expired || not_sent => {
+        match again {
+            Some(again) if expired || not_sent => {
+                let Again { kept, deadline } = *again;
                 let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
                 let left = left.map(|left| left.max(Duration::from_micros(1)));
                 let work = once_more(owner, session, kept, answer);
@@ -264,8 +271,8 @@ impl<T: Transport> Carried<T> {
                 owner.core.surfaced(&session.id);
                 Ok(Err(SessionError::Expired { session: session.id.clone() }.into()))
             }
-            kept => {
-                kept.iter().for_each(Kept::release);
+            again => {
+                again.iter().for_each(|again| again.kept.release());
                 Ok(answer)
             }
         }
