@@ -75,7 +75,11 @@ pub(super) async fn keep(core: Arc<Core>) {
         tokio::select! {
             () = core.closing.cancelled() => break,
             () = core.sooner.notified() => {}
-            () = due => core.expire(),
+            () = due => {
+                core.expire();
+                // Their stops begin before the next are looked for.
+                tokio::task::yield_now().await;
+            }
         }
     }
     core.end_all();

@@ -41,6 +41,9 @@ pub(crate) struct Rules {
     pub(crate) same_host: bool,
 }
 
+/// Sessions that end in one step, so that nobody waits long for the book, and the first stop not for the last.
+const AT_ONCE: usize = 32;
+
 /// All sessions of a robot.
 #[derive(Debug, Clone)]
 pub(crate) struct Book {
@@ -279,10 +282,12 @@ impl Book {
         ids
     }
 
-    /// Ends the sessions whose deadline has come.
+    /// Ends sessions whose deadline has come; some of them, if they are many. The others are due still.
     pub(crate) fn expire(&mut self, now: Instant) -> Vec<Ended> {
         let mut ended = Vec::new();
-        while let Some(id) = self.deadlines.pop(now) {
+        while ended.len() < AT_ONCE
+            && let Some(id) = self.deadlines.pop(now)
+        {
             match self.sessions.get(&id).map(|session| session.deadline) {
                 Some(deadline) if deadline > now => self.deadlines.no_later(id, deadline),
                 Some(_) => ended.extend(self.end(id)),
