@@ -151,3 +151,94 @@ async fn a_stop_is_repeated_until_the_handlers_are_gone_and_no_call_without_a_se
     sleep(10 * W).await;
     assert_eq!(robot.motors.log().len(), powered + log.len());
 }
+
+/// When the motor was told to stop, since this instant.
+fn tries(robot: &Robot, motor: &str, since: Instant) -> Vec<u128> {
+    let what = format!("stop {motor}");
+    let all = robot.motors.all().into_iter().filter(|(_, happened)| *happened == what);
+    all.map(|(when, _)| (when - since).as_millis()).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_that_fails_is_tried_again_until_the_motor_stands() {
+    let robot = Robot::new();
+    let operator = robot.operator("a");
+    let sid = operator.start().await;
+    operator.power(Some(&sid), "flaky").await.unwrap();
+    let mut events = robot.sessions.events();
+    let begun = robot.motors.until("stop flaky").await;
+    sleep(10 * W).await;
+    let tries = tries(&robot, "flaky", begun);
+    assert_eq!(tries.len(), 4, "{tries:?}");
+    for (tried, at) in tries.into_iter().zip([0, 100, 300, 700]) {
+        assert!((at..=at + 5).contains(&tried), "{tried} instead of {at}");
+    }
+    let mut told = Vec::new();
+    while let Some(Some(event)) = events.next().now_or_never() {
+        match event {
+            SessionEvent::StopFailed { attempt, .. } => told.push(Some(attempt)),
+            SessionEvent::Stopped { .. } => told.push(None),
+            _ => {}
+        }
+    }
+    assert_eq!(told, [Some(1), Some(2), Some(3), None]);
+    let stats = robot.sessions.stats();
+    assert_eq!((stats.stops, stats.failed_stops), (4, 3));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_takes_a_motor_between_two_tries_gets_it_at_once_and_is_not_stopped() {
+    for with_session in [true, false] {
+        let robot = Robot::new();
+        let (a, b) = (robot.operator("a"), robot.operator("b"));
+        let sid = a.start().await;
+        a.power(Some(&sid), "fail").await.unwrap();
+        let begun = robot.motors.until("stop fail").await;
+        sleep(8 * W - (Instant::now() - begun)).await;
+        let theirs = b.start().await;
+        let before = (Instant::now(), tries(&robot, "fail", begun).len());
+        assert!((6..=9).contains(&before.1), "it is tried again and again: {}", before.1);
+        b.power(with_session.then_some(&*theirs), "fail").await.unwrap();
+        assert!(before.0.elapsed() <= MS);
+        b.beat_for(&theirs, 8 * W).await;
+        assert_eq!(tries(&robot, "fail", begun).len(), before.1);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn closing_gives_a_stop_that_fails_a_few_more_tries_and_ends_in_time() {
+    for (motor, timeout, most) in [("fail", 5000, 2000), ("fail", 500, 600), ("hang", 500, 610)] {
+        let robot = Robot::with(|builder| builder.stop_timeout(timeout * MS));
+        let operator = robot.operator("a");
+        let sid = operator.start().await;
+        operator.power(Some(&sid), motor).await.unwrap();
+        // By now it is tried every 5 s, and nobody waits for the next time.
+        let begun = robot.motors.until(&format!("stop {motor}")).await;
+        sleep(Duration::from_secs(19)).await;
+        let (before, closed) = (tries(&robot, motor, begun).len(), Instant::now());
+        robot.sessions.close().await;
+        assert!(closed.elapsed() <= most * MS, "{motor}: {:?}", closed.elapsed());
+        let after = tries(&robot, motor, closed - Duration::from_secs(19)).len() - before;
+        assert!((1..=5).contains(&after), "{motor}: {after}");
+        sleep(Duration::from_secs(60)).await;
+        assert_eq!(tries(&robot, motor, begun).len(), before + after, "{motor}: it goes on");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn closing_does_not_wait_for_handlers_that_go_on_and_they_are_followed_by_a_stop() {
+    let robot = Robot::with(|builder| builder.stop_timeout(500 * MS));
+    let operator = robot.operator("a");
+    let sid = operator.start().await;
+    let mut call = Box::pin(operator.go(Some(&sid), "m1"));
+    assert!(call.as_mut().now_or_never().is_none());
+    let closed = Instant::now();
+    robot.sessions.close().await;
+    assert!((500 * MS..=610 * MS).contains(&closed.elapsed()), "{:?}", closed.elapsed());
+    drop(call);
+    sleep(MS).await;
+    assert_eq!(
+        robot.motors.log().split_off(robot.motors.log().len() - 3),
+        ["dropped m1", "stop m1", "stopped m1"]
+    );
+}
