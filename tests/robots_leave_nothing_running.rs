@@ -7,16 +7,19 @@ mod motors;
 
 use std::time::Duration;
 
+use farlink::proto::motor::SetPowerRequest;
 use farlink::proto::testecho::test_echo_service_client::TestEchoServiceClient;
 use farlink::proto::testecho::{EchoBiDiRequest, EchoMultipleRequest};
 use farlink::sessions::Monitored;
-use farlink::sessions::robot::SessionEvent;
+use farlink::sessions::robot::{NotAssociated, SessionEvent};
 use farlink::wire::session::SESSION_EXPIRED;
 use futures_util::{FutureExt as _, StreamExt as _, stream};
 use motors::{MS, Operator, Robot, W, motor, under};
+use prost::Message as _;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
-use tonic::Status;
+use tonic::body::Body;
+use tonic::{Code, Status};
 
 /// A call that moves the motor until it is cut.
 async fn going(robot: &Robot, operator: &Operator, sid: &str, motor: &str) -> JoinHandle<Status> {
@@ -241,4 +244,52 @@ async fn closing_does_not_wait_for_handlers_that_go_on_and_they_are_followed_by_
         robot.motors.log().split_off(robot.motors.log().len() - 3),
         ["dropped m1", "stop m1", "stopped m1"]
     );
+}
+
+/// A call to SetPower of m1, with so many bytes of another field before the motor's name. `flag`: whether the
+/// message is said to be compressed.
+async fn raw(operator: &Operator, sid: Option<&str>, flag: u8, before: usize) -> Status {
+    // Field 15, which SetPower does not have.
+    let mut message = vec![0x7a];
+    prost::encode_length_delimiter(before, &mut message).unwrap();
+    message.resize(message.len() + before, b'x');
+    message.extend(SetPowerRequest { name: "m1".to_owned(), ..Default::default() }.encode_to_vec());
+    let mut framed = vec![flag];
+    framed.extend(u32::try_from(message.len()).unwrap().to_be_bytes());
+    framed.extend(message);
+    let mut request = http::Request::post("/viam.component.motor.v1.MotorService/SetPower")
+        .header("content-type", "application/grpc")
+        .body(Body::new(http_body_util::Full::new(bytes::Bytes::from(framed))))
+        .unwrap();
+    if let Some(sid) = sid {
+        request.headers_mut().insert("viam-sid", sid.parse().unwrap());
+    }
+    let response = tower::Service::call(&mut operator.line.clone(), request).await.unwrap();
+    Status::from_header_map(response.headers()).unwrap_or_else(|| Status::ok(""))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_under_a_session_that_hides_what_it_moves_is_refused() {
+    let robot = Robot::new();
+    let operator = robot.operator("a");
+    let sid = operator.start().await;
+    let mut events = robot.sessions.events();
+    let status = raw(&operator, Some(&sid), 1, 0).await;
+    assert_eq!(status.code(), Code::Unimplemented);
+    assert!(status.message().contains("send its first message uncompressed"), "{status:?}");
+    assert_eq!(status.metadata().get("grpc-accept-encoding").unwrap(), "identity");
+    assert_eq!(events.next().now_or_never(), None);
+    // Without a session it is the handler's business, and told. This one cannot read it either.
+    let status = raw(&operator, None, 1, 0).await;
+    assert!(!status.message().contains("uncompressed"), "{status:?}");
+    let event = events.next().now_or_never().unwrap().unwrap();
+    let expected = NotAssociated::Compressed;
+    assert!(matches!(event, SessionEvent::NotAssociated { why, .. } if why == expected), "{event:?}");
+    assert_eq!(robot.motors.log(), [""; 0], "neither has moved anything");
+    // A name that is not in the first 64 KiB is told as well; one that is, is found.
+    for (before, told) in [(70_000, 2), (60_000, 2)] {
+        assert_eq!(raw(&operator, Some(&sid), 0, before).await.code(), Code::Ok);
+        assert_eq!(robot.sessions.stats().not_associated, told, "{before}");
+    }
+    robot.motors.until("stopped m1").await;
 }

@@ -141,7 +141,7 @@ pub enum SessionEvent {
 pub enum NotAssociated {
     /// It names no resource that the robot has.
     NoResource,
-    /// Its first message is compressed.
+    /// Its first message is compressed, and it has no session: under one it is refused.
     Compressed,
 }
 
