@@ -104,7 +104,7 @@ async fn c32_a_stop_that_hangs_delays_no_heartbeat_and_no_other_stop() {
 
     let mut failed = Vec::new();
     while let Some(Some(event)) = events.next().now_or_never() {
-        if let SessionEvent::StopFailed { resource, why, .. } = event {
+        if let SessionEvent::StopFailed { resource, why, attempt: 1, .. } = event {
             failed.push((resource, why));
         }
     }
@@ -117,8 +117,12 @@ async fn c32_a_stop_that_hangs_delays_no_heartbeat_and_no_other_stop() {
             "{failed:?}"
         );
     }
-    let stats = robot.sessions.stats();
-    assert_eq!((stats.stops, stats.failed_stops, stats.live), (5, 3, 1));
+    // What fails is tried again, and that is not all that the robot does.
+    for motor in ["hang", "panic", "fail"] {
+        let tries = robot.motors.log().iter().filter(|what| **what == format!("stop {motor}")).count();
+        assert!((2..=8).contains(&tries), "{motor}: {tries}");
+    }
+    assert_eq!(robot.sessions.stats().live, 1);
 }
 
 #[tokio::test(start_paused = true)]

@@ -42,7 +42,7 @@ pub fn motor(name: &str) -> String {
 }
 
 /// What a motor's name says about its stop: `hang…` never ends, `slow…` takes half a second, `panic…` panics,
-/// `fail…` fails; any other stops at once.
+/// `fail…` fails, `flaky…` fails three times; any other stops at once.
 #[derive(Debug, Clone, Default)]
 pub struct Motors {
     log: Arc<Mutex<Vec<(Instant, String)>>>,
@@ -56,6 +56,11 @@ impl Motors {
     /// What has happened, in order.
     pub fn log(&self) -> Vec<String> {
         self.log.lock().unwrap().iter().map(|(_, what)| what.clone()).collect()
+    }
+
+    /// The same, and when.
+    pub fn all(&self) -> Vec<(Instant, String)> {
+        self.log.lock().unwrap().clone()
     }
 
     /// When this happened first.
@@ -77,7 +82,7 @@ impl Motors {
     }
 }
 
-const NAMES: &[&str] = &["m1", "m2", "m3", "hang", "slow", "panic", "fail"];
+const NAMES: &[&str] = &["m1", "m2", "m3", "hang", "slow", "panic", "fail", "flaky"];
 
 #[tonic::async_trait]
 impl Resources for Motors {
@@ -101,6 +106,9 @@ impl Resources for Motors {
             "slow" => tokio::time::sleep(500 * MS).await,
             "panic" => panic!("asked to panic"),
             "fail" => return Err("asked to fail".into()),
+            "flaky" if self.log().iter().filter(|what| *what == "stop flaky").count() <= 3 => {
+                return Err("asked to fail".into());
+            }
             _ => {}
         }
         self.note(format!("stopped {name}"));

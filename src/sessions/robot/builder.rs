@@ -68,6 +68,7 @@ impl SessionManagerBuilder {
     }
 
     /// How long a resource may take to stop. Default 5 s. For as long, monitored calls that would move it wait.
+    /// A stop that takes longer has failed, and is tried again; between tries calls get the resource.
     pub fn stop_timeout(mut self, timeout: Duration) -> Self {
         self.stop_timeout = timeout;
         self

@@ -59,7 +59,7 @@ struct State {
     watched: BTreeSet<u64>,
     /// What the expiry task sleeps for.
     armed: Option<Instant>,
-    closed: bool,
+    closed: Option<Instant>,
 }
 
 /// Ends sessions at their deadlines, until the manager is closed; then ends them all.
@@ -95,7 +95,7 @@ impl Core {
             calls: Calls::default(),
             watched: BTreeSet::new(),
             armed: None,
-            closed: false,
+            closed: None,
         };
         Self {
             state: Mutex::new(state),
@@ -129,7 +129,7 @@ impl Core {
         let fresh = Uuid::new_v4();
         let addresses = info.map(Addresses::of).unwrap_or_default();
         let mut state = self.lock();
-        if state.closed {
+        if state.closed.is_some() {
             return Err(refusal::shutting_down());
         }
         let now = Instant::now();
@@ -189,7 +189,7 @@ impl Core {
         arrived: Instant,
     ) -> Result<Option<Admitted>, Status> {
         let mut state = self.lock();
-        if state.closed {
+        if state.closed.is_some() {
             return Err(refusal::shutting_down());
         }
         let Some(sid) = sid else { return Ok(None) };
@@ -258,6 +258,23 @@ impl Core {
         self.lock().calls.lingering(resource)
     }
 
+    /// Since when the manager is closed.
+    pub(super) fn closed(&self) -> Option<Instant> {
+        let mut state = self.lock();
+        if self.closing.is_cancelled() {
+            state.closed.get_or_insert_with(Instant::now);
+        }
+        state.closed
+    }
+
+    /// Until when a stop that begins now may take; `None`: longer than there is time. All that begins before the
+    /// manager is closed, or up to a `stop_timeout` later, is over by then.
+    pub(super) fn stop_until(&self) -> Option<Instant> {
+        let now = Instant::now();
+        let last = self.closed().and_then(|closed| closed.checked_add(self.stop_timeout));
+        last.filter(|last| now < *last).or_else(|| now.checked_add(self.stop_timeout))
+    }
+
     pub(super) fn stop_is_over(&self) {
         self.stop_over.notify_waiters();
     }
@@ -275,7 +292,7 @@ impl Core {
     pub(super) fn end_all(self: &Arc<Self>) {
         let _not_over = self.stops.token();
         let mut state = self.lock();
-        state.closed = true;
+        state.closed.get_or_insert_with(Instant::now);
         let State { book, calls, .. } = &mut *state;
         let ended = book.end_all(|session| calls.moved_by(session));
         let ended = state.with_calls(ended);

@@ -5,6 +5,7 @@
 //! never was have the same text, so that nobody finds out which ids there are.
 
 use http::HeaderMap;
+use tonic::metadata::MetadataValue;
 use tonic::{Code, Status};
 use uuid::Uuid;
 
@@ -13,6 +14,9 @@ use crate::wire::session::{EXPIRED_SESSION_KEY, SESSION_EXPIRED, SESSION_METADAT
 
 /// The longest spelling of an id: hyphens and all.
 const MAX_ID: usize = 36;
+
+/// What a peer may compress with.
+const ACCEPT_ENCODING: &str = "grpc-accept-encoding";
 
 /// An id as its caller spells it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -93,6 +97,16 @@ pub(super) fn not_started(why: NotStarted, resume: Option<&Sid>) -> Status {
             "you have as many sessions as one caller may: use one of them, or wait until one has expired",
         ),
     }
+}
+
+/// What the call moves cannot be read. Tells, as gRPC would have it, which compression is understood: none.
+pub(super) fn compressed() -> Status {
+    let mut status = Status::unimplemented(
+        "this call is under a session, and what it moves cannot be read in a compressed message: send its first \
+         message uncompressed",
+    );
+    status.metadata_mut().insert(ACCEPT_ENCODING, MetadataValue::from_static("identity"));
+    status
 }
 
 /// Nothing moves any more.

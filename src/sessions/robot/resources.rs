@@ -36,7 +36,9 @@ pub trait Resources: Send + Sync + 'static {
     /// every 5 s.
     ///
     /// Dropped when it takes longer than the builder's `stop_timeout`; a panic counts as a failure. It must not
-    /// block the thread. Unlike a Stop that was called for, nobody repeats it: see to it that it arrives.
+    /// block the thread. One that fails is tried again after 100 ms, then after twice as long each time, up to 5 s:
+    /// until it succeeds, somebody else takes the resource, or the manager is
+    /// [closed](super::SessionManager::close).
     ///
     /// # Errors
     /// Anything; it goes into [`SessionEvent::StopFailed`](super::SessionEvent::StopFailed).

@@ -20,7 +20,7 @@ use crate::sessions::robot::event::{NotAssociated, SessionEvent, SessionId};
 use crate::sessions::robot::monitor::Monitor;
 use crate::sessions::robot::operations::{Listed, method_of};
 use crate::sessions::robot::owner::Caller;
-use crate::sessions::robot::refusal::Sid;
+use crate::sessions::robot::refusal::{self, Sid};
 use crate::sessions::robot::stats::count;
 use crate::transport::Arrived;
 use crate::wire::session::MONITORED_RESOURCE_KEY;
@@ -92,6 +92,8 @@ where
     let path = parts.uri.path();
     let moved = match first {
         First::Missing => Vec::new(),
+        // It may move anything, and its session's end would stop nothing.
+        First::Compressed if end.is_some() => return Err(refusal::compressed()),
         First::Compressed => not_associated(core, path, NotAssociated::Compressed),
         First::Message(message) => match core.resources.moved_by(path, &message) {
             moved if moved.is_empty() => not_associated(core, path, NotAssociated::NoResource),

@@ -10,7 +10,7 @@
 //!
 //! # Invariant
 //! A session's id is checked before anything of the call's body is read, and a resource is its session's before
-//! the handler sees the call. Of an unmonitored call nothing is looked at but its path.
+//! the handler sees the call; a call under a session that hides what it moves is refused. Of an unmonitored call nothing is looked at but its path.
 
 mod end;
 mod first;
