@@ -169,7 +169,8 @@ async fn who_goes_silent_is_stopped_and_its_calls_end(over: Over) {
     let stopped = scene.motors.until("stop m1").await;
     assert!(stopped >= sent + window, "{:?} early", sent + window - stopped);
     let status = going.await.unwrap();
-    assert_eq!((status.code(), status.message()), (Code::InvalidArgument, SESSION_EXPIRED));
+    assert_eq!(status.code(), Code::Aborted, "it had begun: {status:?}");
+    assert_eq!(status.metadata().get(EXPIRED_SESSION_KEY).unwrap(), sid.as_str());
     scene.motors.until("stopped m2").await;
     assert_eq!(caller.power(Some(&sid), "m1").await.unwrap_err().message(), SESSION_EXPIRED);
     assert_eq!(caller.beat(&sid).await.unwrap_err().message(), SESSION_EXPIRED);

@@ -251,7 +251,7 @@ impl TestEchoService for Motors {
                 match messages.message().await {
                     Ok(Some(message)) => motors.note(format!("told {}", message.name)),
                     Ok(None) => break "end".to_owned(),
-                    Err(status) => break status.message().to_owned(),
+                    Err(status) => break format!("{:?}", status.code()),
                 }
             };
             motors.note(format!("told no more: {end}"));

@@ -62,6 +62,14 @@ impl Sid {
         self.about(SESSION_EXPIRED)
     }
 
+    /// The session has expired while a call ran under it. Not INVALID_ARGUMENT: for that text callers make a call
+    /// once more, and this one has moved something.
+    pub(super) fn cut(&self) -> Status {
+        let text = "the session has expired while the call ran: the call was cut and what it moved is stopped; do not \
+                    simply make it again";
+        self.with_id(Status::aborted(text))
+    }
+
     /// Why a session was not started in which this one should go on.
     fn foreign(&self) -> Status {
         self.about(
@@ -71,7 +79,10 @@ impl Sid {
     }
 
     fn about(&self, text: &str) -> Status {
-        let mut status = Status::new(Code::InvalidArgument, text);
+        self.with_id(Status::new(Code::InvalidArgument, text))
+    }
+
+    fn with_id(&self, mut status: Status) -> Status {
         if let Ok(id) = self.spelled.parse() {
             status.metadata_mut().insert(EXPIRED_SESSION_KEY, id);
         }

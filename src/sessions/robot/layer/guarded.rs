@@ -105,7 +105,10 @@ where
     }
     parts.extensions.insert(monitor);
     let body = match end {
-        Some(end) => Body::new(GuardedRequest::new(body, end)),
+        Some(end) => {
+            end.begin();
+            Body::new(GuardedRequest::new(body, end))
+        }
         None => body,
     };
     match service.oneshot(Request::from_parts(parts, body)).await {
@@ -157,7 +160,7 @@ impl CallGuard {
     fn end(&self) -> Option<SessionEnd> {
         let (admitted, sid) = self.session.as_ref()?;
         let (ended, closing) = (admitted.ended.clone(), self.core.closing.clone());
-        Some(SessionEnd { ended, closing, sid: sid.clone() })
+        Some(SessionEnd { ended, closing, sid: sid.clone(), begun: Arc::default() })
     }
 
     fn sid(&self) -> Option<&Sid> {
