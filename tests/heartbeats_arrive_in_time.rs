@@ -120,6 +120,26 @@ async fn a_constant_delay_just_under_the_window_establishes_a_session_and_keeps_
 
 /// C17
 #[tokio::test(start_paused = true)]
+async fn a_session_that_begins_or_goes_on_at_risk_says_so() {
+    let scene = Scene::new();
+    let slow = WINDOW.mul_f64(0.4);
+    scene.local.delay(move |_| Some((slow, slow)));
+    let mut events = scene.client.events();
+    scene.call().await.unwrap();
+    let at_risk = |event: Option<SessionEvent>| {
+        matches!(event, Some(SessionEvent::Lease { state: LeaseState::AtRisk, .. }))
+    };
+    assert!(matches!(events.next().await, Some(SessionEvent::Started { .. })));
+    assert!(at_risk(events.next().await));
+    scene.local.lose();
+    scene.local.reconnect();
+    let mut events = scene.client.events();
+    while !matches!(events.next().await, Some(SessionEvent::Resumed { .. })) {}
+    assert!(at_risk(events.next().await));
+}
+
+/// C17
+#[tokio::test(start_paused = true)]
 async fn a_cut_is_announced_before_the_robot_can_stop_anything() {
     // Cut at any phase of the heartbeat, with any delay of the path.
     for (cut_after, delay) in [(0, 0), (37, 10), (100, 50), (201, 100), (399, 5), (777, 200), (1999, 30)] {

@@ -19,8 +19,8 @@ use super::lease::Lease;
 use super::state::{Attempt, Conclusion, Last, Live, Outcome, Phase, Ready, Session, State};
 use super::stats::Counters;
 use super::{
-    EndReason, OnExpiry, Policy, ReplaceReason, SessionError, SessionEvent, SessionId, SessionOptions,
-    SessionState,
+    EndReason, LeaseState, OnExpiry, Policy, ReplaceReason, SessionError, SessionEvent, SessionId,
+    SessionOptions, SessionState,
 };
 use crate::transport::Transport;
 
@@ -185,10 +185,11 @@ impl<T: Transport> Core<T> {
             }
         };
         self.counters.adopted(&event);
+        let is = lease.state(now);
         state.phase = Phase::Live(Live {
             session: Arc::clone(session),
             lease,
-            state: lease.state(now),
+            state: is,
             bound: true,
             doubted: false,
             resuming: None,
@@ -196,6 +197,10 @@ impl<T: Transport> Core<T> {
         });
         self.show(&state);
         self.announcer.announce(event);
+        if is > LeaseState::Healthy {
+            // Answered late: part of what the robot waits is over.
+            self.announcer.announce(SessionEvent::Lease { session: session.id.clone(), state: is });
+        }
         let ready = Ready { session: Some(Arc::clone(session)), replaces: state.unsurfaced.clone() };
         for conclusion in conclusions {
             conclusion.send_replace(Some(Ok(ready.clone())));

@@ -145,13 +145,13 @@ impl Book {
     ) -> Result<Started, NotStarted> {
         if let Some(id) = resume
             && let Some(session) = self.sessions.get_mut(&id)
-            && session.lives(arrived, now, self.rules.window)
+            && session.lives(caller.connection, arrived, now, self.rules.window)
         {
             if session.caller.owner != caller.owner {
                 return Err(NotStarted::Foreign);
             }
             session.disconnected = None;
-            session.sign(arrived, self.rules.window);
+            session.sign(caller.connection, arrived, self.rules.window);
             let before = std::mem::replace(&mut session.caller, caller.clone()).connection;
             self.unbind(before, id);
             self.connections.entry(caller.connection).or_default().insert(id);
@@ -204,7 +204,7 @@ impl Book {
             return Err(session.elsewhere());
         }
         let gap = arrived.saturating_duration_since(session.seen);
-        self.sign(id, arrived);
+        self.sign(id, caller, arrived);
         Ok(gap)
     }
 
@@ -220,7 +220,7 @@ impl Book {
         if session.caller.connection != caller.connection {
             return Err(session.elsewhere());
         }
-        self.sign(id, arrived);
+        self.sign(id, caller, arrived);
         Ok(())
     }
 
@@ -359,15 +359,15 @@ impl Book {
         if session.caller.owner != caller.owner {
             return Err(Refused::Unknown);
         }
-        if !session.lives(arrived, now, self.rules.window) {
+        if !session.lives(caller.connection, arrived, now, self.rules.window) {
             return Err(Refused::Expired);
         }
         Ok(session)
     }
 
-    fn sign(&mut self, id: Uuid, arrived: Instant) {
+    fn sign(&mut self, id: Uuid, caller: &Caller, arrived: Instant) {
         if let Some(session) = self.sessions.get_mut(&id) {
-            session.sign(arrived, self.rules.window);
+            session.sign(caller.connection, arrived, self.rules.window);
         }
     }
 
@@ -407,18 +407,20 @@ impl Book {
 impl Session {
     /// Whether a sign of life that arrived then keeps it alive now. One whose window is over already is none: it
     /// would be acknowledged, and the session gone.
-    fn lives(&self, arrived: Instant, now: Instant, window: Duration) -> bool {
-        arrived < self.deadline && now < self.deadline_after(arrived, window)
+    fn lives(&self, connection: u64, arrived: Instant, now: Instant, window: Duration) -> bool {
+        arrived < self.deadline && now < self.deadline_after(connection, arrived, window)
     }
 
-    fn sign(&mut self, arrived: Instant, window: Duration) {
-        self.deadline = self.deadline_after(arrived, window);
+    fn sign(&mut self, connection: u64, arrived: Instant, window: Duration) {
+        self.deadline = self.deadline_after(connection, arrived, window);
         self.seen = self.seen.max(arrived);
     }
 
-    /// What was under way when the connection was lost does not make up for the loss.
-    fn deadline_after(&self, arrived: Instant, window: Duration) -> Instant {
-        let counts = self.disconnected.is_none_or(|lost| arrived > lost);
+    /// What was under way on the session's connection when that was lost does not make up for the loss. What came
+    /// over another one counts, before the loss was noticed too.
+    fn deadline_after(&self, connection: u64, arrived: Instant, window: Duration) -> Instant {
+        let in_time = self.disconnected.is_none_or(|lost| arrived > lost);
+        let counts = in_time || connection != self.caller.connection;
         if counts { self.deadline.max(arrived + window) } else { self.deadline }
     }
 

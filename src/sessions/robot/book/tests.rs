@@ -170,6 +170,23 @@ fn a_lost_connection_leaves_the_window_or_a_grace() {
 }
 
 #[test]
+fn what_came_over_another_connection_counts_though_the_first_was_lost_before_anybody_looked() {
+    let (mut book, t, a) = (book(), Instant::now(), caller("a", 1));
+    let session = start(&mut book, &a, 1, t);
+    let second = Caller { connection: 2, ..a.clone() };
+    let (arrived, lost, late) = (t + W - 3 * MS, t + W - 2 * MS, t + W + MS);
+    book.disconnected(1, None, lost);
+    // It is acknowledged, and so it must count.
+    let mut beaten = book.clone();
+    assert!(beaten.heartbeat(session, &second, arrived, t + W - MS).is_ok());
+    assert_eq!(beaten.session(session).unwrap().deadline, arrived + W);
+    // In time to go on with the session, and looked at when its first window is over.
+    let resumed = book.start(&second, Some(session), id(2), arrived, late);
+    assert_eq!(resumed, Ok(Started { id: session, resumed: true }));
+    assert_eq!(expired(&mut book, arrived + W), [session]);
+}
+
+#[test]
 fn who_moves_a_resource_last_holds_it() {
     let (mut book, t) = (book(), Instant::now());
     let (a, b) = (caller("a", 1), caller("b", 2));
