@@ -1,7 +1,8 @@
 //! What sessions cost, and how late they are: all rows in one run.
 //!
-//! `cargo bench --bench sessions [-- SECONDS]`, 10 s for each row that takes real time by default. Figures of
-//! one run compare; figures of two runs, or of two machines, do not.
+//! `cargo bench --bench sessions [-- SECONDS] [crowd] [robot] [resets] [layer] [upload]`: all of them by default,
+//! and 10 s for each row that takes real time. Figures of one run compare; figures of two runs, or of two
+//! machines, do not.
 //!
 //! Rows: many callers in one process and many sessions on one robot (first, while the heap is empty), resets,
 //! the layer's cost for each call, and how long heartbeats wait behind an upload that fills the link.
@@ -27,15 +28,23 @@ use std::time::Duration;
 
 use tokio::runtime::{Builder, Runtime};
 
+/// Its name, and what prints its rows.
+type Part = (&'static str, fn(Duration));
+
 fn main() {
     // `cargo bench` and `cargo test --benches` pass flags of their own.
     let seconds = std::env::args().find_map(|word| word.parse().ok()).unwrap_or(10.0);
     let budget = Duration::from_secs_f64(seconds);
-    crowd::rows(budget);
-    robot::rows();
-    resets::rows();
-    layer::rows();
-    upload::rows(budget);
+    let parts: [Part; 5] = [
+        ("crowd", crowd::rows),
+        ("robot", |_| robot::rows()),
+        ("resets", |_| resets::rows()),
+        ("layer", |_| layer::rows()),
+        ("upload", upload::rows),
+    ];
+    let named = |name: &str| std::env::args().any(|word| word == name);
+    let all = !parts.iter().any(|(name, _)| named(name));
+    parts.iter().filter(|(name, _)| all || named(name)).for_each(|(_, rows)| rows(budget));
 }
 
 fn one_thread() -> Runtime {

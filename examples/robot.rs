@@ -30,9 +30,9 @@ struct Args {
     /// Speak plaintext: the listener, and signaling servers without https://
     #[arg(long)]
     insecure: bool,
-    /// How long the motor goes on without a heartbeat of the session that drives it, in seconds.
-    #[arg(long, default_value_t = 2.0)]
-    window: f64,
+    /// How long the motor goes on without a heartbeat of the session that drives it, in seconds [default: 2]
+    #[arg(long, value_parser = common::motor::seconds, allow_negative_numbers = true)]
+    window: Option<Duration>,
 }
 
 #[tokio::main]
@@ -55,8 +55,9 @@ async fn run(args: Args) -> Result<(), Box<dyn Error>> {
         robot = robot.listen(addr);
     }
     let motor = Motor::new("m1");
-    let window = Duration::try_from_secs_f64(args.window)?;
+    let window = args.window.unwrap_or(Duration::from_secs(2));
     let sessions = SessionManager::builder(Arc::new(motor.clone())).window(window).build()?;
+    tokio::spawn(common::motor::tell(sessions.events()));
     let routes = sessions.protect(common::routes().add_service(motor.service()));
     let robot = robot.start(routes).await?;
     if let Some(addr) = robot.local_addr() {

@@ -41,8 +41,8 @@ struct Args {
     #[arg(long, default_value = "m1")]
     motor: String,
     /// How long it is driven.
-    #[arg(long, default_value_t = 3.0)]
-    seconds: f64,
+    #[arg(long, default_value = "3", value_parser = common::motor::seconds, allow_negative_numbers = true)]
+    seconds: Duration,
     /// A caller in a process of its own drives, and is killed.
     #[arg(long)]
     die: bool,
@@ -73,7 +73,7 @@ async fn drive(address: &str, args: &Args) -> Result<(), Box<dyn Error>> {
     let power = SetPowerRequest { name: args.motor.clone(), power_pct: 0.5, extra: None };
     motor.set_power(power).await.map_err(common::describe)?;
     common::say!("DRIVING {} over {}", args.motor, channel.transport());
-    tokio::time::sleep(Duration::try_from_secs_f64(args.seconds)?).await;
+    tokio::time::sleep(args.seconds).await;
     motor.stop(StopRequest { name: args.motor.clone(), extra: None }).await.map_err(common::describe)?;
     Ok(())
 }
@@ -82,13 +82,18 @@ async fn drive(address: &str, args: &Args) -> Result<(), Box<dyn Error>> {
 /// other ends a little later.
 async fn die(address: &str, args: &Args) -> Result<(), Box<dyn Error>> {
     let mut caller = Command::new(std::env::current_exe()?);
-    caller.args([address, "--motor", &args.motor, "--seconds", &(args.seconds + 10.0).to_string()]);
+    caller.args([
+        address,
+        "--motor",
+        &args.motor,
+        "--seconds",
+        &(args.seconds.as_secs_f64() + 10.0).to_string(),
+    ]);
     caller.args(args.signaling.iter().flat_map(|server| ["--signaling", server]));
     caller.args(args.insecure.then_some("--insecure"));
     caller.args(args.disable_webrtc.then_some("--disable-webrtc"));
     let channel = farlink::dial(address, options(args)).await?;
-    let seconds = Duration::try_from_secs_f64(args.seconds)?;
-    common::witness::see_it_die(caller, channel, &args.motor, seconds).await
+    common::witness::see_it_die(caller, channel, &args.motor, args.seconds).await
 }
 
 /// A signaling server, a robot, and a caller to die on each transport.

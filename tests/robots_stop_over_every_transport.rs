@@ -17,6 +17,7 @@ use farlink::proto::robot::{
 };
 use farlink::server::{Identity, Server};
 use farlink::sessions::robot::{OnDisconnect, SessionEvent, SessionManager, SessionManagerBuilder};
+use farlink::sessions::{SessionError, SessionsClient};
 use farlink::transport::webrtc::Limits;
 use farlink::wire::session::{EXPIRED_SESSION_KEY, SESSION_EXPIRED, START_SESSION};
 use farlink::{Channel, DialOptions};
@@ -144,7 +145,9 @@ macro_rules! promises {
 promises! {
     who_goes_silent_is_stopped_and_its_calls_end,
     c39_a_peer_that_is_gone_is_noticed,
-    c35_a_session_moves_to_a_new_connection_by_a_resume
+    c35_a_session_moves_to_a_new_connection_by_a_resume,
+    our_own_caller_drives_our_own_robot_until_it_is_gone,
+    a_motion_that_was_cut_is_never_made_again
 }
 
 async fn who_goes_silent_is_stopped_and_its_calls_end(over: Over) {
@@ -169,7 +172,8 @@ async fn who_goes_silent_is_stopped_and_its_calls_end(over: Over) {
     let stopped = scene.motors.until("stop m1").await;
     assert!(stopped >= sent + window, "{:?} early", sent + window - stopped);
     let status = going.await.unwrap();
-    assert_eq!((status.code(), status.message()), (Code::InvalidArgument, SESSION_EXPIRED));
+    assert_eq!(status.code(), Code::Aborted, "it had begun: {status:?}");
+    assert_eq!(status.metadata().get(EXPIRED_SESSION_KEY).unwrap(), sid.as_str());
     scene.motors.until("stopped m2").await;
     assert_eq!(caller.power(Some(&sid), "m1").await.unwrap_err().message(), SESSION_EXPIRED);
     assert_eq!(caller.beat(&sid).await.unwrap_err().message(), SESSION_EXPIRED);
@@ -297,4 +301,45 @@ async fn a_robot_that_goes_away_stops_what_its_sessions_held() {
     drop(sessions);
     robot.shutdown().await;
     motors.until("stopped m1").await;
+}
+
+async fn our_own_caller_drives_our_own_robot_until_it_is_gone(over: Over) {
+    let window = Duration::from_millis(800);
+    let scene = Scene::new(|builder| builder.window(window)).await;
+    let sessions = SessionsClient::new(scene.dial(over).await.channel);
+    let mut motors = MotorServiceClient::new(sessions.channel());
+    let power = |name: &str| SetPowerRequest { name: name.to_owned(), power_pct: 1.0, extra: None };
+    motors.set_power(power("m1")).await.unwrap();
+    sleep(window * 3).await;
+    assert_eq!(scene.motors.when("stop m1"), None, "its owner is alive");
+    assert_eq!((scene.sessions.stats().live, sessions.stats().replaced), (1, 0));
+    drop((sessions, motors));
+    let gone = Instant::now();
+    let stopped = scene.motors.until("stopped m1").await;
+    let took = stopped - gone;
+    assert!(
+        took >= window.mul_f64(0.7) && took < window * 3,
+        "stopped {took:?} after the last clone was dropped"
+    );
+}
+
+/// The session expires while a motion runs: the robot cuts and stops it, and nobody makes it once more.
+async fn a_motion_that_was_cut_is_never_made_again(over: Over) {
+    let window = Duration::from_millis(500);
+    let scene = Scene::new(|builder| builder.window(window)).await;
+    let sessions = SessionsClient::new(scene.dial(over).await.channel);
+    let mut motors = MotorServiceClient::new(sessions.channel());
+    let message = GoForRequest { name: "m2".to_owned(), ..Default::default() };
+    let going = tokio::spawn(async move { motors.go_for(message).await.unwrap_err() });
+    scene.motors.until("go m2").await;
+    // Its heartbeats end, and nobody asks for the session any more.
+    sessions.reset();
+    let status = going.await.unwrap();
+    assert_eq!(status.code(), Code::Aborted, "{status:?}");
+    assert!(matches!(SessionError::of(&status), Some(SessionError::Expired { .. })), "{status:?}");
+    scene.motors.until("stopped m2").await;
+    sleep(window).await;
+    let log = scene.motors.log();
+    assert_eq!(log.iter().filter(|what| *what == "go m2").count(), 1, "{log:?}");
+    assert_eq!(sessions.stats().retried, 0);
 }

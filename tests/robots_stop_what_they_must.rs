@@ -26,6 +26,12 @@ fn assert_expired(status: &Status, sid: &str) {
     assert_eq!(status.metadata().get(EXPIRED_SESSION_KEY).unwrap(), sid);
 }
 
+/// A call that had begun: not the text for which callers make a call again.
+fn assert_cut(status: &Status, sid: &str) {
+    assert_eq!(status.code(), Code::Aborted, "{status:?}");
+    assert_eq!(status.metadata().get(EXPIRED_SESSION_KEY).unwrap(), sid);
+}
+
 // C31
 
 #[tokio::test(start_paused = true)]
@@ -104,7 +110,7 @@ async fn c32_a_stop_that_hangs_delays_no_heartbeat_and_no_other_stop() {
 
     let mut failed = Vec::new();
     while let Some(Some(event)) = events.next().now_or_never() {
-        if let SessionEvent::StopFailed { resource, why, .. } = event {
+        if let SessionEvent::StopFailed { resource, why, attempt: 1, .. } = event {
             failed.push((resource, why));
         }
     }
@@ -117,8 +123,12 @@ async fn c32_a_stop_that_hangs_delays_no_heartbeat_and_no_other_stop() {
             "{failed:?}"
         );
     }
-    let stats = robot.sessions.stats();
-    assert_eq!((stats.stops, stats.failed_stops, stats.live), (5, 3, 1));
+    // What fails is tried again, and that is not all that the robot does.
+    for motor in ["hang", "panic", "fail"] {
+        let tries = robot.motors.log().iter().filter(|what| **what == format!("stop {motor}")).count();
+        assert!((2..=8).contains(&tries), "{motor}: {tries}");
+    }
+    assert_eq!(robot.sessions.stats().live, 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -345,7 +355,7 @@ async fn c38_a_stream_stays_bound_to_its_session_and_ends_with_it() {
                 tokio::time::advance(MS).await;
             }
         };
-        assert_expired(&status, &sid);
+        assert_cut(&status, &sid);
         assert!((W..W + 150 * MS).contains(&began.elapsed()), "its messages are no signs of life");
         robot.motors.until("stopped e1").await;
         let times = |what: &str| robot.motors.log().iter().filter(|happened| *happened == what).count();
@@ -369,7 +379,7 @@ async fn c38_nothing_of_an_expired_session_moves_a_motor_after_its_stop() {
     assert_eq!(robot.motors.log(), ["go m1", "stop m1", "stopped m1"]);
     // Nobody else moves it while it may still be moved by that handler.
     assert!(timeout(100 * MS, other.power(None, "m1")).await.is_err());
-    assert_expired(&call.await, &sid);
+    assert_cut(&call.await, &sid);
     sleep(MS).await;
     assert_eq!(robot.motors.log()[3..], ["dropped m1", "stop m1", "stopped m1"]);
     other.power(None, "m1").await.unwrap();
@@ -385,10 +395,15 @@ async fn c38_a_handler_that_does_not_end_in_time_is_followed_by_a_stop_all_the_s
     let mut call = Box::pin(operator.go(Some(&sid), "m1"));
     assert!(poll_fn(|cx| std::task::Poll::Ready(call.poll_unpin(cx).is_pending())).await);
     sleep(2 * W).await;
-    assert_eq!(robot.motors.log(), ["go m1", "stop m1", "stopped m1"]);
+    // The stop is repeated, about as often as it may take.
+    let log = robot.motors.log();
+    let times = log.iter().filter(|what| *what == "stop m1").count();
+    assert!((5..=11).contains(&times), "{log:?}");
     drop(call);
     sleep(MS).await;
-    assert_eq!(robot.motors.log()[3..], ["dropped m1", "stop m1", "stopped m1"]);
+    assert_eq!(robot.motors.log()[log.len()..], ["dropped m1", "stop m1", "stopped m1"]);
+    sleep(2 * W).await;
+    assert_eq!(robot.motors.log().len(), log.len() + 3, "and not once more when the handler is gone");
 }
 
 // C39

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use allocation_counter::measure;
 use farlink::proto::common::ResourceName;
 use farlink::proto::motor::SetPowerRequest;
 use farlink::proto::robot::robot_service_server::RobotService as _;
@@ -14,6 +15,7 @@ use farlink::proto::robot::{SendSessionHeartbeatRequest, StartSessionRequest};
 use farlink::server::{CallInfo, ConnectionGuard, ConnectionHandle};
 use farlink::sessions::robot::{Resources, RobotSessions, SessionManager, named_by};
 use farlink::transport::{Arrived, TransportKind};
+use futures_util::FutureExt as _;
 use http::{HeaderValue, Request, Response};
 use tokio::time::{Instant, sleep, sleep_until};
 use tonic::body::Body;
@@ -21,7 +23,7 @@ use tonic::server::NamedService;
 use tonic::service::Routes;
 use tower_service::Service;
 
-use super::figures::{Spread, resident};
+use super::figures::Spread;
 use super::two_threads;
 use super::wire::{HEARTBEAT, SET_POWER, WINDOW, request};
 
@@ -47,14 +49,19 @@ async fn measured() {
     let mut routes = manager.protect(Routes::new(Motors)).prepare();
     let service = manager.service();
     let connections: Vec<(CallInfo, ConnectionGuard)> = (0..SESSIONS).map(|_| connection()).collect();
-    let had = resident();
     let mut callers = Vec::with_capacity(SESSIONS);
-    for (info, _) in &connections {
-        callers.push(Caller::start(&service, info.clone()).await);
-    }
+    let heap = measure(|| {
+        let start = |(info, _): &(CallInfo, _)| Caller::start(&service, info.clone()).now_or_never();
+        callers.extend(connections.iter().map(|caller| start(caller).expect("a start that need not wait")));
+    });
     #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
     let count = SESSIONS as f64;
-    println!("{:<22} {:.0} bytes of RSS for each session", "memory", (resident() - had) / count);
+    #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
+    let (bytes, pieces) = (heap.bytes_current as f64 / count, heap.count_current as f64 / count);
+    println!(
+        "{:<22} {bytes:.0} bytes in {pieces:.1} pieces, its caller's note included",
+        "memory of a session"
+    );
 
     // In an order that has nothing to do with that of the ids, which are random.
     let began = Instant::now();

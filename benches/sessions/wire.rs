@@ -149,7 +149,9 @@ impl Service<Request<Body>> for AtOnce {
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let path = request.uri().path();
         if !path.starts_with("/viam.robot") {
-            return ready(Ok(Response::new(Body::empty())));
+            let mut response = Response::new(Body::empty());
+            response.headers_mut().insert("content-type", HeaderValue::from_static("application/grpc"));
+            return ready(Ok(response));
         }
         let gap = self.sign();
         let body = if path == HEARTBEAT {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use farlink::proto::common::ResourceName;
 use farlink::proto::motor::motor_service_server::{MotorService, MotorServiceServer};
 use farlink::proto::motor::*;
-use farlink::sessions::robot::Resources;
+use farlink::sessions::robot::{Resources, SessionEvent, SessionEvents};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tonic::{Request, Response, Status};
@@ -253,5 +253,23 @@ impl MotorService for Motor {
     ) -> Result<Response<IsMovingResponse>, Status> {
         self.expect_name(&request.into_inner().name)?;
         Ok(Response::new(IsMovingResponse { is_moving: self.motion.borrow().power != 0.0 }))
+    }
+}
+
+/// Seconds on the command line.
+#[allow(dead_code, reason = "not every example takes seconds")]
+pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text.parse().map_err(|_| "expected a number of seconds, such as 2.5".to_owned())?;
+    Duration::try_from_secs_f64(seconds)
+        .map_err(|_| "expected seconds, 0 or more and not for ever".to_owned())
+}
+
+/// Says what a robot's owner must know: what does not stand still, or will not be stopped.
+#[allow(dead_code, reason = "not every example watches its sessions")]
+pub(crate) async fn tell(mut events: SessionEvents) {
+    while let Some(event) = events.next().await {
+        if matches!(event, SessionEvent::StopFailed { .. } | SessionEvent::NotAssociated { .. }) {
+            eprintln!("{event:?}");
+        }
     }
 }

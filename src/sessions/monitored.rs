@@ -7,7 +7,7 @@ mod descriptors;
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use prost::Message as _;
 use rustc_hash::FxBuildHasher;
@@ -58,14 +58,9 @@ impl Default for Monitored {
 impl Monitored {
     /// What farlink's own descriptors say: all marked methods of Viam's API as of July 2026, 20 in number.
     pub fn new() -> Self {
-        let mut known = Known::default();
-        for (path, _) in METHODS {
-            known.describe(path, None);
-        }
-        for path in MONITORED {
-            known.describe(path, Some(true));
-        }
-        Self { known: Arc::new(known) }
+        // One for all clients of a process: a table for each would be a third of what an idle session takes.
+        static OWN: LazyLock<Arc<Known>> = LazyLock::new(|| Arc::new(Known::own()));
+        Self { known: Arc::clone(&OWN) }
     }
 
     /// A table that knows nothing.
@@ -119,6 +114,17 @@ impl fmt::Debug for Monitored {
 }
 
 impl Known {
+    fn own() -> Self {
+        let mut known = Self::default();
+        for (path, _) in METHODS {
+            known.describe(path, None);
+        }
+        for path in MONITORED {
+            known.describe(path, Some(true));
+        }
+        known
+    }
+
     /// A descriptor has this method, and a mark on it or none.
     fn describe(&mut self, path: &str, mark: Option<bool>) {
         let monitored = self.methods.entry(path.into()).or_default();

@@ -23,9 +23,10 @@ use farlink::proto::testecho::{
 use farlink::server::{CallInfo, ConnectionGuard, ConnectionHandle, Identity};
 use farlink::sessions::robot::{Monitor, Resources, SessionManager, SessionManagerBuilder};
 use farlink::transport::{Arrived, TransportKind};
-use futures_util::stream::{BoxStream, Empty};
+use futures_util::stream::{BoxStream, Pending};
 use futures_util::{StreamExt as _, stream};
 use tokio::time::Instant;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::body::Body;
 use tonic::metadata::MetadataMap;
 use tonic::service::Routes;
@@ -41,7 +42,7 @@ pub fn motor(name: &str) -> String {
 }
 
 /// What a motor's name says about its stop: `hang…` never ends, `slow…` takes half a second, `panic…` panics,
-/// `fail…` fails; any other stops at once.
+/// `fail…` fails, `flaky…` fails three times; any other stops at once.
 #[derive(Debug, Clone, Default)]
 pub struct Motors {
     log: Arc<Mutex<Vec<(Instant, String)>>>,
@@ -55,6 +56,11 @@ impl Motors {
     /// What has happened, in order.
     pub fn log(&self) -> Vec<String> {
         self.log.lock().unwrap().iter().map(|(_, what)| what.clone()).collect()
+    }
+
+    /// The same, and when.
+    pub fn all(&self) -> Vec<(Instant, String)> {
+        self.log.lock().unwrap().clone()
     }
 
     /// When this happened first.
@@ -76,7 +82,7 @@ impl Motors {
     }
 }
 
-const NAMES: &[&str] = &["m1", "m2", "m3", "hang", "slow", "panic", "fail"];
+const NAMES: &[&str] = &["m1", "m2", "m3", "hang", "slow", "panic", "fail", "flaky"];
 
 #[tonic::async_trait]
 impl Resources for Motors {
@@ -100,6 +106,9 @@ impl Resources for Motors {
             "slow" => tokio::time::sleep(500 * MS).await,
             "panic" => panic!("asked to panic"),
             "fail" => return Err("asked to fail".into()),
+            "flaky" if self.log().iter().filter(|what| *what == "stop flaky").count() <= 3 => {
+                return Err("asked to fail".into());
+            }
             _ => {}
         }
         self.note(format!("stopped {name}"));
@@ -195,13 +204,27 @@ impl TestEchoService for Motors {
 
     type EchoMultipleStream = BoxStream<'static, Result<EchoMultipleResponse, Status>>;
 
-    /// A monitored stream: a message every 100 ms; for one that begins with `flood`, as fast as it can.
+    /// A monitored stream: a message every 100 ms; for one that begins with `flood`, as fast as it can. For
+    /// `produce`, a task drives on and fills the stream every 10 ms, until that is dropped.
     async fn echo_multiple(
         &self,
         request: Request<EchoMultipleRequest>,
     ) -> Result<Response<Self::EchoMultipleStream>, Status> {
         let EchoMultipleRequest { name, message } = request.into_inner();
         self.note(format!("echo {name}"));
+        if message == "produce" {
+            let (echoes, produced) = tokio::sync::mpsc::channel(1);
+            let motors = self.clone();
+            tokio::spawn(async move {
+                while !echoes.is_closed() {
+                    motors.note(format!("drive {name}"));
+                    let _ = echoes.try_send(Ok(EchoMultipleResponse { message: message.clone() }));
+                    tokio::time::sleep(10 * MS).await;
+                }
+                motors.note(format!("dropped {name}"));
+            });
+            return Ok(Response::new(ReceiverStream::new(produced).boxed()));
+        }
         let dropped = Dropped(self.clone(), name);
         let echoes = stream::repeat(message).then(move |message| {
             let _dropped = &dropped;
@@ -215,13 +238,25 @@ impl TestEchoService for Motors {
         Ok(Response::new(echoes.boxed()))
     }
 
-    type EchoBiDiStream = Empty<Result<EchoBiDiResponse, Status>>;
+    type EchoBiDiStream = Pending<Result<EchoBiDiResponse, Status>>;
 
+    /// Leaves a task that obeys the request's messages. Unmonitored, unless a test says otherwise.
     async fn echo_bi_di(
         &self,
-        _: Request<Streaming<EchoBiDiRequest>>,
+        request: Request<Streaming<EchoBiDiRequest>>,
     ) -> Result<Response<Self::EchoBiDiStream>, Status> {
-        no()
+        let (motors, mut messages) = (self.clone(), request.into_inner());
+        tokio::spawn(async move {
+            let end = loop {
+                match messages.message().await {
+                    Ok(Some(message)) => motors.note(format!("told {}", message.name)),
+                    Ok(None) => break "end".to_owned(),
+                    Err(status) => break format!("{:?}", status.code()),
+                }
+            };
+            motors.note(format!("told no more: {end}"));
+        });
+        Ok(Response::new(stream::pending()))
     }
 
     async fn stop(&self, _: Request<EchoStopRequest>) -> Result<Response<EchoStopResponse>, Status> {

@@ -59,7 +59,7 @@ impl<T: Transport> Core<T> {
             policy: ArcSwap::from_pointee(options.policy.clone()),
             options,
             glance: ArcSwap::from_pointee(Glance::Ask),
-            announcer: Announcer::new(),
+            announcer: Announcer::default(),
             counters: Counters::default(),
             unknown: AtomicU64::new(0),
             wake: Notify::new(),

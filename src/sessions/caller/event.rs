@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::pin::Pin;
+use std::sync::OnceLock;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -216,22 +217,19 @@ impl Stream for SessionEvents {
     }
 }
 
-/// The writing end.
-#[derive(Debug)]
-pub(super) struct Announcer(broadcast::Sender<SessionEvent>);
+/// The writing end. The backlog is made for the first who listens: it is most of what an idle session would take.
+#[derive(Debug, Default)]
+pub(super) struct Announcer(OnceLock<broadcast::Sender<SessionEvent>>);
 
 impl Announcer {
-    pub(super) fn new() -> Self {
-        Self(broadcast::Sender::new(BACKLOG))
-    }
-
     pub(super) fn events(&self) -> SessionEvents {
-        SessionEvents { stream: BroadcastStream::new(self.0.subscribe()) }
+        let sender = self.0.get_or_init(|| broadcast::Sender::new(BACKLOG));
+        SessionEvents { stream: BroadcastStream::new(sender.subscribe()) }
     }
 
     /// Tells whoever listens. Does not wait.
     pub(super) fn announce(&self, event: SessionEvent) {
         tracing::debug!(target: super::LOGGER, %event);
-        let _ = self.0.send(event);
+        let _ = self.0.get().map(|sender| sender.send(event));
     }
 }

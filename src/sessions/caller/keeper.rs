@@ -61,7 +61,8 @@ pub(super) async fn run<T: Transport>(guard: Guard<T>, conclusion: Conclusion, r
     let link = core.transport.watch();
     let (connection, started) = loop {
         let connection = link.state().connection;
-        let started = start(&core.transport, resume.as_ref(), core.start_timeout()).await;
+        // In a box: it takes much more than what follows, which is there for as long as the session.
+        let started = Box::pin(start(&core.transport, resume.as_ref(), core.start_timeout())).await;
         let now = link.state();
         // A connection that was lost meanwhile is no reason to fail those who wait for the next.
         if started.is_ok() || (now.connection == connection && !is_down(&now)) {

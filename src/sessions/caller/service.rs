@@ -19,7 +19,7 @@ use tonic::body::Body;
 use tower_service::Service;
 
 use super::core::{Core, Glance};
-use super::heartbeat::{Expiry, expiry};
+use super::heartbeat::{Expiry, expiry, has};
 use super::kept::Kept;
 use super::state::{Ready, Session};
 use super::watched::Watched;
@@ -80,7 +80,7 @@ impl<T: Transport> Sessions<T> {
                 return Decision::Pass;
             }
         }
-        if request.headers().contains_key(&SESSION_ID) {
+        if has(request.headers(), SESSION_METADATA_KEY) {
             return Decision::Pass;
         }
         match &**core.glance.load() {
@@ -172,7 +172,7 @@ async fn once_more<T: Transport>(
     let Some(session) = session else { return core.transport.clone().call(request).await };
     request.headers_mut().insert(SESSION_ID, session.header.clone());
     let answer = core.transport.clone().call(request).await;
-    let about = Carried { owner: Arc::clone(&owner), session, kept: None, deadline: None };
+    let about = Carried { owner: Arc::clone(&owner), session, again: None };
     match about.judge(answer) {
         Ok((Ok(response), Some(about))) => Ok(Watched::follow(response, about)),
         Ok((answer, _)) => answer,
@@ -219,8 +219,13 @@ pin_project! {
 pub(super) struct Carried<T: Transport> {
     owner: Arc<Owner<T>>,
     session: Arc<Session>,
-    /// For making it again. `None` where an expiry is surfaced.
-    kept: Option<Kept>,
+    /// `None` where an expiry is surfaced. In a box: calls that carry no session have room for it too.
+    again: Option<Box<Again>>,
+}
+
+/// For making a call again.
+struct Again {
+    kept: Kept,
     /// When the caller's patience ends.
     deadline: Option<Instant>,
 }
@@ -233,21 +238,22 @@ impl<T: Transport> Carried<T> {
         mut request: Request<Body>,
         inner: &mut T,
     ) -> Stage<T> {
-        let left = timeout::from_headers(request.headers());
-        let deadline = left.and_then(|left| Instant::now().checked_add(left));
-        let kept = (owner.core.options.on_expiry == OnExpiry::Retry).then(|| {
+        let again = (owner.core.options.on_expiry == OnExpiry::Retry).then(|| {
+            let hurried = has(request.headers(), timeout::GRPC_TIMEOUT);
+            let left = if hurried { timeout::from_headers(request.headers()) } else { None };
+            let deadline = left.and_then(|left| Instant::now().checked_add(left));
             let (fresh, kept) = Kept::new(std::mem::take(&mut request));
             request = fresh;
-            kept
+            Box::new(Again { kept, deadline })
         });
         request.headers_mut().insert(SESSION_ID, session.header.clone());
-        let about = Some(Self { owner: Arc::clone(owner), session, kept, deadline });
+        let about = Some(Self { owner: Arc::clone(owner), session, again });
         Stage::Carrying { call: inner.call(request), about }
     }
 
     /// A message of the answer was seen: the call is not made again, whatever comes.
     pub(super) fn message_seen(&mut self) {
-        self.kept.take().iter().for_each(Kept::release);
+        self.again.take().iter().for_each(|again| again.kept.release());
     }
 
     /// What follows from the answer: it is the caller's, or the call is made again.
@@ -265,9 +271,10 @@ impl<T: Transport> Carried<T> {
         if expiry.is_none() && !not_sent {
             return Ok((answer, Some(self)));
         }
-        let Self { owner, session, kept, deadline } = self;
-        match kept {
-            Some(kept) if refused || not_sent => {
+        let Self { owner, session, again } = self;
+        match again {
+            Some(again) if refused || not_sent => {
+                let Again { kept, deadline } = *again;
                 let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
                 let left = left.map(|left| left.max(Duration::from_micros(1)));
                 let work = once_more(owner, session, kept, answer);

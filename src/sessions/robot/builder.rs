@@ -68,6 +68,7 @@ impl SessionManagerBuilder {
     }
 
     /// How long a resource may take to stop. Default 5 s. For as long, monitored calls that would move it wait.
+    /// A stop that takes longer has failed, and is tried again; between tries calls get the resource.
     pub fn stop_timeout(mut self, timeout: Duration) -> Self {
         self.stop_timeout = timeout;
         self
@@ -172,7 +173,8 @@ impl fmt::Debug for SessionManagerBuilder {
 #[non_exhaustive]
 pub enum Sessionless {
     /// The resource is released from the session that held it, as in rdk: **nobody's silence stops it any
-    /// more**. The session's owner is not the last who moved it, and a stop would hit the other's motion.
+    /// more**. The session's owner is not the last who moved it, and a stop would hit the other's motion. Only
+    /// if a call of that session is still moving it when the session ends, it is stopped all the same.
     #[default]
     ReleaseOwner,
     /// The session goes on holding it, and its end stops the resource, whoever moved it since without a

@@ -4,7 +4,7 @@
 //! spawned or anybody's code runs. No timer fires before its deadline.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 use super::book::{Book, Ended, NotTaken, Rules, Started};
 use super::builder::{Heartbeats, Listing, OnDisconnect, SessionManagerBuilder, Sessionless, Version};
-use super::calls::{Admitted, Calls, Flight};
+use super::calls::{Admitted, Calls, Cut, Response};
 use super::event::{KEPT, SessionEvent, SessionId};
 use super::operations::Operations;
 use super::owner::{Addresses, Caller};
@@ -59,7 +59,7 @@ struct State {
     watched: BTreeSet<u64>,
     /// What the expiry task sleeps for.
     armed: Option<Instant>,
-    closed: bool,
+    closed: Option<Instant>,
 }
 
 /// Ends sessions at their deadlines, until the manager is closed; then ends them all.
@@ -95,7 +95,7 @@ impl Core {
             calls: Calls::default(),
             watched: BTreeSet::new(),
             armed: None,
-            closed: false,
+            closed: None,
         };
         Self {
             state: Mutex::new(state),
@@ -129,7 +129,7 @@ impl Core {
         let fresh = Uuid::new_v4();
         let addresses = info.map(Addresses::of).unwrap_or_default();
         let mut state = self.lock();
-        if state.closed {
+        if state.closed.is_some() {
             return Err(refusal::shutting_down());
         }
         let now = Instant::now();
@@ -189,7 +189,7 @@ impl Core {
         arrived: Instant,
     ) -> Result<Option<Admitted>, Status> {
         let mut state = self.lock();
-        if state.closed {
+        if state.closed.is_some() {
             return Err(refusal::shutting_down());
         }
         let Some(sid) = sid else { return Ok(None) };
@@ -200,6 +200,11 @@ impl Core {
             return Err(sid.refused(why));
         }
         Ok(Some(state.calls.begin(sid.id)))
+    }
+
+    /// The call's handler has answered. False if its session has ended by now: then its response is to be cut.
+    pub(super) fn call_answers(&self, session: Uuid, number: u64, response: Weak<dyn Response>) -> bool {
+        self.lock().calls.answers(session, number, response)
     }
 
     pub(super) fn call_ended(&self, session: Uuid, number: u64) {
@@ -230,6 +235,8 @@ impl Core {
             }
             None if state.book.is_stopping(resource) => return Err(NotTaken::Stopping),
             None if self.sessionless == Sessionless::KeepOwner => None,
+            // Handlers of ended sessions may go on moving it, and the stop that follows them is not called off.
+            None if state.calls.lingers(resource) => None,
             None => state.book.release(resource)?,
         };
         drop(state);
@@ -243,6 +250,29 @@ impl Core {
     /// Looks at the sessions' book.
     pub(super) fn with_book<T>(&self, look: impl FnOnce(&mut Book) -> T) -> T {
         look(&mut self.lock().book)
+    }
+
+    /// For each call of an ended session that may go on moving this resource, a token that is cancelled when its
+    /// handler is gone.
+    pub(super) fn lingering(&self, resource: &str) -> Vec<CancellationToken> {
+        self.lock().calls.lingering(resource)
+    }
+
+    /// Since when the manager is closed.
+    pub(super) fn closed(&self) -> Option<Instant> {
+        let mut state = self.lock();
+        if self.closing.is_cancelled() {
+            state.closed.get_or_insert_with(Instant::now);
+        }
+        state.closed
+    }
+
+    /// Until when a stop that begins now may take; `None`: longer than there is time. All that begins before the
+    /// manager is closed, or up to a `stop_timeout` later, is over by then.
+    pub(super) fn stop_until(&self) -> Option<Instant> {
+        let now = Instant::now();
+        let last = self.closed().and_then(|closed| closed.checked_add(self.stop_timeout));
+        last.filter(|last| now < *last).or_else(|| now.checked_add(self.stop_timeout))
     }
 
     pub(super) fn stop_is_over(&self) {
@@ -262,8 +292,9 @@ impl Core {
     pub(super) fn end_all(self: &Arc<Self>) {
         let _not_over = self.stops.token();
         let mut state = self.lock();
-        state.closed = true;
-        let ended = state.book.end_all();
+        state.closed.get_or_insert_with(Instant::now);
+        let State { book, calls, .. } = &mut *state;
+        let ended = book.end_all(|session| calls.moved_by(session));
         let ended = state.with_calls(ended);
         drop(state);
         self.carry_out(ended);
@@ -274,24 +305,27 @@ impl Core {
         // Whoever closes the manager meanwhile waits for these stops too.
         let _not_over = self.stops.token();
         let mut state = self.lock();
-        let ended = state.book.expire(Instant::now());
+        let State { book, calls, .. } = &mut *state;
+        let ended = book.expire(Instant::now(), |session| calls.moved_by(session));
         let ended = state.with_calls(ended);
         drop(state);
         self.carry_out(ended);
     }
 
     /// Cancels the calls of ended sessions, and stops what they moved: each in a task of its own.
-    fn carry_out(self: &Arc<Self>, ended: Vec<(Ended, Flight)>) {
-        for (Ended { id, stops }, flight) in ended {
-            flight.cancel();
+    fn carry_out(self: &Arc<Self>, ended: Vec<(Ended, Cut)>) {
+        for (Ended { id, stops, underway }, cut) in ended {
+            for response in cut.tell() {
+                self.stops.spawn_on(async move { response.cut() }, &self.runtime);
+            }
             let session = SessionId::new(id);
             tracing::debug!(%session, stops = stops.len(), "session expired");
             count(&self.counters.expired);
-            let resources = stops.iter().map(|stop| stop.resource.clone()).collect();
+            let mut resources = stops.iter().map(|stop| stop.resource.clone()).collect::<Vec<_>>();
+            resources.extend(underway);
             self.emit(SessionEvent::Expired { session, resources });
             for stop in stops {
-                let handlers = flight.gone(&stop.resource);
-                let task = stopping::carry_out(Arc::clone(self), session, stop, handlers);
+                let task = stopping::carry_out(Arc::clone(self), session, stop);
                 self.stops.spawn_on(task, &self.runtime);
             }
         }
@@ -315,10 +349,10 @@ impl State {
         next.is_some_and(|next| self.armed.is_none_or(|armed| next < armed))
     }
 
-    fn with_calls(&mut self, ended: Vec<Ended>) -> Vec<(Ended, Flight)> {
+    fn with_calls(&mut self, ended: Vec<Ended>) -> Vec<(Ended, Cut)> {
         let with_calls = |ended: Ended| {
-            let flight = self.calls.take(ended.id);
-            (ended, flight)
+            let cut = self.calls.cut(ended.id);
+            (ended, cut)
         };
         ended.into_iter().map(with_calls).collect()
     }

@@ -117,8 +117,11 @@ pub enum SessionEvent {
         session: SessionId,
         /// What went wrong.
         why: String,
+        /// Which try it was, from 1. There will be more unless somebody takes the resource or the manager is closed.
+        attempt: u32,
     },
-    /// A resource was not stopped, because somebody else has taken it in the meantime.
+    /// A resource was not stopped, because somebody else has taken it in the meantime, or stops it for another
+    /// session that has ended.
     StopNotNeeded {
         /// The resource's full name.
         resource: String,
@@ -138,7 +141,7 @@ pub enum SessionEvent {
 pub enum NotAssociated {
     /// It names no resource that the robot has.
     NoResource,
-    /// Its first message is compressed.
+    /// Its first message is compressed, and it has no session: under one it is refused.
     Compressed,
 }
 

@@ -5,6 +5,7 @@
 use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
@@ -45,6 +46,9 @@ use crate::proto::robot::robot_service_server::RobotServiceServer;
 pub struct SessionManager {
     alive: Arc<Alive>,
 }
+
+/// What a stop that takes all the time that it may has left to say so.
+const SLACK: Duration = Duration::from_millis(100);
 
 /// Closes the manager when its last clone is dropped.
 struct Alive {
@@ -105,14 +109,19 @@ impl SessionManager {
     }
 
     /// Ends all sessions: their calls are cancelled, and what they moved last is stopped. From now on nobody
-    /// gets a session, and monitored calls get UNAVAILABLE. Returns when all stops are over, the builder's
-    /// `stop_timeout` at the latest unless handlers go on though they are cancelled. Idempotent; when the
-    /// future is dropped, the stops go on.
+    /// gets a session, and monitored calls get UNAVAILABLE. Returns when all stops are over, about the builder's
+    /// `stop_timeout` later at the latest. A stop that fails is tried up to 5 times within it, and then not again.
+    /// Idempotent; when the future is dropped, the stops go on. So do those that follow handlers that go on though
+    /// they are cancelled, until they do not.
     pub fn close(&self) -> impl Future<Output = ()> + Send + 'static {
         let core = Arc::clone(self.core());
         core.closing.cancel();
         core.end_all();
-        async move { core.stops.wait().await }
+        let patience = core.stop_timeout.saturating_add(SLACK);
+        async move {
+            // Elapsed: handlers go on.
+            let _over = tokio::time::timeout(patience, core.stops.wait()).await;
+        }
     }
 
     pub(super) fn core(&self) -> &Arc<Core> {

@@ -13,7 +13,7 @@
 //!
 //! # Invariant
 //! No stop begins before the deadline; the timer makes it at most 2 ms after. A heartbeat that was acknowledged
-//! is never overruled, and what somebody else has taken since is never stopped.
+//! is never overruled, and what another session has taken since is never stopped.
 //!
 //! Contract: rdk `session/`, `robot/session_web.go`, `robot/server/server.go`; where those are wrong, the
 //! differences are in the words of each type.

@@ -20,6 +20,11 @@ use super::refusal::{self, Sid};
 /// # Ok(())
 /// # }
 /// ```
+///
+/// # Tasks
+/// When the caller's session ends, the handler and the body of its response are dropped, and its request fails. A
+/// task that the handler leaves behind must take the drop of the response or the end of the request as the end of
+/// its work and move nothing after it: sessions cannot see the task, and what it moves later is not stopped.
 #[derive(Clone)]
 pub struct Monitor {
     call: Arc<MonitoredCall>,

@@ -5,6 +5,7 @@
 //! never was have the same text, so that nobody finds out which ids there are.
 
 use http::HeaderMap;
+use tonic::metadata::MetadataValue;
 use tonic::{Code, Status};
 use uuid::Uuid;
 
@@ -13,6 +14,9 @@ use crate::wire::session::{EXPIRED_SESSION_KEY, SESSION_EXPIRED, SESSION_METADAT
 
 /// The longest spelling of an id: hyphens and all.
 const MAX_ID: usize = 36;
+
+/// What a peer may compress with.
+const ACCEPT_ENCODING: &str = "grpc-accept-encoding";
 
 /// An id as its caller spells it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,6 +62,14 @@ impl Sid {
         self.about(SESSION_EXPIRED)
     }
 
+    /// The session has expired while a call ran under it. Not INVALID_ARGUMENT: for that text callers make a call
+    /// once more, and this one has moved something.
+    pub(super) fn cut(&self) -> Status {
+        let text = "the session has expired while the call ran: the call was cut and what it moved is stopped; do not \
+                    simply make it again";
+        self.with_id(Status::aborted(text))
+    }
+
     /// Why a session was not started in which this one should go on.
     fn foreign(&self) -> Status {
         self.about(
@@ -67,7 +79,10 @@ impl Sid {
     }
 
     fn about(&self, text: &str) -> Status {
-        let mut status = Status::new(Code::InvalidArgument, text);
+        self.with_id(Status::new(Code::InvalidArgument, text))
+    }
+
+    fn with_id(&self, mut status: Status) -> Status {
         if let Ok(id) = self.spelled.parse() {
             status.metadata_mut().insert(EXPIRED_SESSION_KEY, id);
         }
@@ -93,6 +108,16 @@ pub(super) fn not_started(why: NotStarted, resume: Option<&Sid>) -> Status {
             "you have as many sessions as one caller may: use one of them, or wait until one has expired",
         ),
     }
+}
+
+/// What the call moves cannot be read. Tells, as gRPC would have it, which compression is understood: none.
+pub(super) fn compressed() -> Status {
+    let mut status = Status::unimplemented(
+        "this call is under a session, and what it moves cannot be read in a compressed message: send its first \
+         message uncompressed",
+    );
+    status.metadata_mut().insert(ACCEPT_ENCODING, MetadataValue::from_static("identity"));
+    status
 }
 
 /// Nothing moves any more.

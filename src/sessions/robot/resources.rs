@@ -30,11 +30,15 @@ pub trait Resources: Send + Sync + 'static {
     }
 
     /// Stops a resource; returns when it stands or has been told to. Called with each resource that an ended
-    /// session moved last, for each in a task of its own. Not called while a monitored call is beginning to
-    /// move it.
+    /// session moved last or whose calls are still moving it, for each in a task of its own. Not called while a
+    /// monitored call is beginning to move it. Called again when the handlers that may have moved it meanwhile are
+    /// gone; if they are not, about as often as the builder's `stop_timeout`, at most every 100 ms and at least
+    /// every 5 s.
     ///
     /// Dropped when it takes longer than the builder's `stop_timeout`; a panic counts as a failure. It must not
-    /// block the thread. Unlike a Stop that was called for, nobody repeats it: see to it that it arrives.
+    /// block the thread. One that fails is tried again after 100 ms, then after twice as long each time, up to 5 s:
+    /// until it succeeds, somebody else takes the resource, or the manager is
+    /// [closed](super::SessionManager::close).
     ///
     /// # Errors
     /// Anything; it goes into [`SessionEvent::StopFailed`](super::SessionEvent::StopFailed).
@@ -50,8 +54,10 @@ pub fn full_name(name: &ResourceName) -> String {
 /// The full name of the resource that a request names, as rdk finds it: the API that the method's path tells,
 /// and the string in field 1 of the message. `None` if there is no such API or the name is empty.
 ///
-/// `/viam.component.motor.v1.MotorService/SetPower` with `m1` is `rdk:component:motor/m1`; in other packages
-/// than Viam's, the namespace is the package's first word.
+/// The service must be called `<namespace>.<type>.<subtype>.<version>.<Service>`, five words, as Viam's are:
+/// `/viam.component.motor.v1.MotorService/SetPower` with `m1` is `rdk:component:motor/m1`, and
+/// `/acme.component.crane.v1.CraneService/Lift` with `c1` is `acme:component:crane/c1`. `/acme.Crane/Lift` and
+/// `/acme.crane.v1.Crane/Lift` are `None`: implement [`Resources::moved_by`] for such services.
 pub fn named_by(method: &str, message: &[u8]) -> Option<String> {
     let (service, _) = method.strip_prefix('/')?.split_once('/')?;
     let mut words = service.split('.');

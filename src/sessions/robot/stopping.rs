@@ -1,83 +1,123 @@
-//! Stops one resource, for a session that has ended.
+//! Stops one resource, for a session that has ended, again and again until it stands.
 //!
 //! Floor 4. In a task of its own, outside of all locks, with a time-out and a panic guard: one stop that hangs
 //! delays no other, and no heartbeat.
 //!
 //! # Invariant
 //! A resource that somebody has taken since is not stopped, and while it is being stopped nobody takes it. What
-//! the ended session's own handlers do to it before they are gone is followed by another stop.
+//! the handlers of ended sessions do to it before they are gone is followed by another stop. No hot loop: between
+//! two tries that fail there are 100 ms or more, unless another session has ended.
+
+mod tries;
 
 use std::any::Any;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use futures_util::FutureExt as _;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
+use self::tries::Tries;
 use super::book::Stop;
 use super::core::Core;
 use super::event::{SessionEvent, SessionId};
 use super::stats::count;
 
-/// Stops the resource unless it is somebody else's by now. `handlers`: those of the session's calls that move it,
-/// each cancelled when it is gone.
-pub(super) async fn carry_out(
-    core: Arc<Core>,
-    session: SessionId,
-    stop: Stop,
-    handlers: Vec<CancellationToken>,
-) {
-    loop {
+/// Stops the resource unless it is somebody else's by now. A stop that fails is tried again, until it succeeds,
+/// somebody takes the resource, or the manager is closed and has no more time.
+pub(super) async fn carry_out(core: Arc<Core>, session: SessionId, stop: Stop) {
+    let mut tries = Tries::default();
+    let mut wait = true;
+    for attempt in 1_u32.. {
         if !core.with_book(|book| book.begin_stop(&stop)) {
             tracing::debug!(%session, "a resource has another owner by now and is not stopped");
             return core.emit(SessionEvent::StopNotNeeded { resource: stop.resource, session });
         }
-        let mut begun = Begun { core: &core, stop: &stop, again: false };
-        // None: longer than there is time.
-        let until = Instant::now().checked_add(core.stop_timeout);
-        let lingering = handlers.iter().any(|gone| !gone.is_cancelled());
-        let mut stopped = stop_once(&core, &stop.resource, until).await;
-        if lingering {
-            // A handler that goes on until it is dropped may have moved it again after the stop.
-            if within(until, gone(&handlers)).await.is_some()
-                && until.is_none_or(|until| Instant::now() < until)
-            {
-                stopped = stop_once(&core, &stop.resource, until).await;
-            } else {
-                begun.again = true;
-            }
-        }
-        let again = begun.again;
-        drop(begun);
-        let resource = stop.resource.clone();
+        let begun = Begun { core: &core, stop: Some(&stop) };
+        let (began, until) = (Instant::now(), core.stop_until());
+        let (stopped, linger) = stop_and_wait(&core, &stop.resource, until, wait).await;
+        let (now, closed) = (Instant::now(), core.closed());
+        let again = match &stopped {
+            Ok(()) if linger => Some(tries.repeated(began, now, core.stop_timeout)),
+            Ok(()) => None,
+            Err(_) => tries.failed(now, closed, core.stop_timeout),
+        };
+        let anew = begun.over(again.is_some());
+        let (resource, failed) = (stop.resource.clone(), stopped.is_err());
         match stopped {
             Ok(()) => core.emit(SessionEvent::Stopped { resource, session }),
             Err(why) => {
                 count(&core.counters.failed_stops);
-                tracing::info!(%session, %why, "a resource could not be stopped");
-                core.emit(SessionEvent::StopFailed { resource, session, why });
+                tracing::info!(%session, %why, attempt, "a resource could not be stopped");
+                core.emit(SessionEvent::StopFailed { resource, session, why, attempt });
             }
         }
-        if !again {
-            return;
+        wait = anew;
+        match again {
+            _ if anew => {}
+            None => return,
+            // Those who have waited for the resource get it in between.
+            Some(again) => tokio::select! {
+                () = sleep_until(again) => {}
+                () = all_gone(&core, &stop.resource), if linger && !failed => {}
+                () = core.closing.cancelled(), if closed.is_none() => {}
+            },
         }
-        gone(&handlers).await;
     }
+}
+
+/// One stop; if handlers of ended sessions may have moved the resource after it, another one when they are gone.
+/// If `wait`, that is waited for while nobody takes the resource. Returns whether they go on.
+async fn stop_and_wait(
+    core: &Core,
+    resource: &str,
+    until: Option<Instant>,
+    wait: bool,
+) -> (Result<(), String>, bool) {
+    let handlers = core.lingering(resource);
+    let stopped = stop_once(core, resource, until).await;
+    let all_gone = || handlers.iter().all(CancellationToken::is_cancelled);
+    if handlers.is_empty() {
+        return (stopped, false);
+    }
+    if wait {
+        within(until, timeout(tries::LONGEST, gone(&handlers))).await;
+    }
+    if all_gone() && until.is_none_or(|until| Instant::now() < until) {
+        return (stop_once(core, resource, until).await, false);
+    }
+    (stopped, true)
 }
 
 /// A stop that has begun; over when dropped.
 struct Begun<'a> {
     core: &'a Core,
-    stop: &'a Stop,
-    again: bool,
+    stop: Option<&'a Stop>,
+}
+
+impl Begun<'_> {
+    /// It is over, and there will be another one if `again`. Returns whether there must be one at once.
+    fn over(mut self, again: bool) -> bool {
+        self.end(again)
+    }
+
+    fn end(&mut self, again: bool) -> bool {
+        let Some(stop) = self.stop.take() else { return false };
+        let anew = self.core.with_book(|book| book.end_stop(stop, again));
+        self.core.stop_is_over();
+        anew
+    }
 }
 
 impl Drop for Begun<'_> {
     fn drop(&mut self) {
-        self.core.with_book(|book| book.end_stop(self.stop, self.again));
-        self.core.stop_is_over();
+        self.end(false);
     }
+}
+
+async fn all_gone(core: &Core, resource: &str) {
+    gone(&core.lingering(resource)).await;
 }
 
 async fn gone(handlers: &[CancellationToken]) {

@@ -26,8 +26,19 @@ enum Holder {
     Session(Uuid),
     /// Nobody: it is to be stopped.
     Condemned,
-    /// Nobody: it is being stopped.
-    Stopping,
+    /// Nobody: it is being stopped, and then another time if it was condemned `anew` meanwhile.
+    Stopping { anew: bool },
+}
+
+/// What the end of a session means for a resource that it moved.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// It is to be stopped.
+    Stop(Stop),
+    /// It is being stopped, and will be once more.
+    Underway,
+    /// Another session holds it: nothing.
+    Spared,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -52,13 +63,13 @@ impl Holdings {
     }
 
     pub(super) fn is_stopping(&self, resource: &str) -> bool {
-        self.resources.get(resource).is_some_and(|holding| holding.holder == Holder::Stopping)
+        self.resources.get(resource).is_some_and(|holding| matches!(holding.holder, Holder::Stopping { .. }))
     }
 
     pub(super) fn holder(&self, resource: &str) -> Option<Uuid> {
         match self.resources.get(resource)?.holder {
             Holder::Session(id) => Some(id),
-            Holder::Condemned | Holder::Stopping => None,
+            Holder::Condemned | Holder::Stopping { .. } => None,
         }
     }
 
@@ -82,34 +93,47 @@ impl Holdings {
         before
     }
 
-    /// Its session is gone: it is to be stopped.
-    pub(super) fn condemn(&mut self, resource: &str) -> Option<Stop> {
-        let holding = self.resources.get_mut(resource)?;
-        holding.holder = Holder::Condemned;
-        Some(Stop { resource: resource.to_owned(), generation: holding.generation })
+    /// A session is gone that moved it: it is to be stopped, now, unless another session holds it.
+    pub(super) fn condemn(&mut self, resource: &str, session: Uuid) -> Verdict {
+        match self.resources.get_mut(resource).map(|holding| &mut holding.holder) {
+            Some(Holder::Session(holder)) if *holder != session => return Verdict::Spared,
+            Some(Holder::Stopping { anew }) => {
+                *anew = true;
+                return Verdict::Underway;
+            }
+            // A stop that was decided upon before may be waiting for something: this one does not.
+            Some(Holder::Session(_) | Holder::Condemned) | None => {}
+        }
+        self.generation += 1;
+        let holding = Holding { holder: Holder::Condemned, generation: self.generation };
+        self.resources.insert(resource.to_owned(), holding);
+        Verdict::Stop(Stop { resource: resource.to_owned(), generation: self.generation })
     }
 
     /// Whether the stop is still wanted; if so it has begun.
     pub(super) fn begin(&mut self, stop: &Stop) -> bool {
         match self.resources.get_mut(&stop.resource) {
             Some(holding) if holding.generation == stop.generation => {
-                holding.holder = Holder::Stopping;
+                holding.holder = Holder::Stopping { anew: false };
                 true
             }
             _ => false,
         }
     }
 
-    /// The stop is over; if `again`, there will be another one unless somebody takes the resource first.
-    pub(super) fn end(&mut self, stop: &Stop, again: bool) {
-        let Some(holding) = self.resources.get_mut(&stop.resource) else { return };
-        if holding.generation != stop.generation {
-            return;
-        }
-        if again {
+    /// The stop is over; if `again`, there will be another one unless somebody takes the resource first. Returns
+    /// whether there must be one at once.
+    pub(super) fn end(&mut self, stop: &Stop, again: bool) -> bool {
+        let holding = self.resources.get_mut(&stop.resource);
+        let Some(holding) = holding.filter(|holding| holding.generation == stop.generation) else {
+            return false;
+        };
+        let anew = holding.holder == Holder::Stopping { anew: true };
+        if again || anew {
             holding.holder = Holder::Condemned;
         } else {
             self.resources.remove(&stop.resource);
         }
+        anew
     }
 }

@@ -6,7 +6,8 @@
 //! # Invariant
 //! A session lives as long as now is before its deadline, and at the deadline it does not (as rdk's). Every
 //! sign of life moves the deadline to one window after its arrival, never back. A session that is gone never
-//! comes back: what it held is condemned in the same step.
+//! comes back: what it held is condemned in the same step, and so is what its calls in flight move and nobody
+//! else holds.
 
 mod deadlines;
 mod expired;
@@ -22,8 +23,8 @@ use uuid::Uuid;
 
 use self::deadlines::Deadlines;
 use self::expired::Expired;
-use self::holdings::Holdings;
 pub(crate) use self::holdings::Stop;
+use self::holdings::{Holdings, Verdict};
 use super::owner::{Addresses, Caller, Payer};
 
 /// The numbers that the rules go by.
@@ -109,11 +110,14 @@ pub(crate) enum NotTaken {
     Full,
 }
 
-/// A session that has ended, and what must be stopped for it.
+/// A session that has ended, and what must be stopped for it: what it held, and what its calls in flight move
+/// and no other session holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Ended {
     pub(crate) id: Uuid,
     pub(crate) stops: Vec<Stop>,
+    /// What is being stopped already, and will be once more.
+    pub(crate) underway: Vec<String>,
 }
 
 impl Book {
@@ -279,23 +283,28 @@ impl Book {
         ids
     }
 
-    /// Ends the sessions whose deadline has come.
-    pub(crate) fn expire(&mut self, now: Instant) -> Vec<Ended> {
+    /// Ends the sessions whose deadline has come. `in_flight`: what the calls of a session that are not over
+    /// have moved, and may move on though it is not held any more.
+    pub(crate) fn expire(
+        &mut self,
+        now: Instant,
+        in_flight: impl Fn(Uuid) -> BTreeSet<String>,
+    ) -> Vec<Ended> {
         let mut ended = Vec::new();
         while let Some(id) = self.deadlines.pop(now) {
             match self.sessions.get(&id).map(|session| session.deadline) {
                 Some(deadline) if deadline > now => self.deadlines.no_later(id, deadline),
-                Some(_) => ended.extend(self.end(id)),
+                Some(_) => ended.extend(self.end(id, in_flight(id))),
                 None => {}
             }
         }
         ended
     }
 
-    /// Ends all sessions.
-    pub(crate) fn end_all(&mut self) -> Vec<Ended> {
+    /// Ends all sessions, as [`expire`](Self::expire) does.
+    pub(crate) fn end_all(&mut self, in_flight: impl Fn(Uuid) -> BTreeSet<String>) -> Vec<Ended> {
         let ids = self.sessions.keys().copied().collect::<Vec<_>>();
-        ids.into_iter().filter_map(|id| self.end(id)).collect()
+        ids.into_iter().filter_map(|id| self.end(id, in_flight(id))).collect()
     }
 
     /// When [`expire`](Self::expire) must be called: never later than the first deadline, at times before it.
@@ -309,8 +318,10 @@ impl Book {
     }
 
     /// A stop that had begun is over. If `again`, it will begin another time unless somebody takes the resource.
-    pub(crate) fn end_stop(&mut self, stop: &Stop, again: bool) {
-        self.holdings.end(stop, again);
+    /// Returns whether it must begin at once: another session has ended meanwhile that moved the resource.
+    #[must_use]
+    pub(crate) fn end_stop(&mut self, stop: &Stop, again: bool) -> bool {
+        self.holdings.end(stop, again)
     }
 
     /// Whether the resource is being stopped.
@@ -360,8 +371,8 @@ impl Book {
         }
     }
 
-    fn end(&mut self, id: Uuid) -> Option<Ended> {
-        let session = self.sessions.remove(&id)?;
+    fn end(&mut self, id: Uuid, in_flight: BTreeSet<String>) -> Option<Ended> {
+        let mut session = self.sessions.remove(&id)?;
         self.deadlines.remove(id);
         self.unbind(session.caller.connection, id);
         if let Some(paid) = self.payers.get_mut(&session.payer) {
@@ -370,9 +381,17 @@ impl Book {
                 self.payers.remove(&session.payer);
             }
         }
-        let stops = session.held.iter().filter_map(|resource| self.holdings.condemn(resource)).collect();
+        let (mut stops, mut underway) = (Vec::new(), Vec::new());
+        session.held.extend(in_flight);
+        for resource in session.held {
+            match self.holdings.condemn(&resource, id) {
+                Verdict::Stop(stop) => stops.push(stop),
+                Verdict::Underway => underway.push(resource),
+                Verdict::Spared => {}
+            }
+        }
         self.expired.remember(id, session.caller.owner);
-        Some(Ended { id, stops })
+        Some(Ended { id, stops, underway })
     }
 
     fn unbind(&mut self, connection: u64, id: Uuid) {

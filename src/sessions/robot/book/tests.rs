@@ -36,7 +36,16 @@ fn start(book: &mut Book, caller: &Caller, number: u128, now: Instant) -> Uuid {
 }
 
 fn expired(book: &mut Book, now: Instant) -> Vec<Uuid> {
-    book.expire(now).into_iter().map(|ended| ended.id).collect()
+    book.expire(now, no_calls).into_iter().map(|ended| ended.id).collect()
+}
+
+/// No session has a call in flight.
+fn no_calls(_: Uuid) -> BTreeSet<String> {
+    BTreeSet::new()
+}
+
+fn names(stops: &[Stop]) -> Vec<&str> {
+    stops.iter().map(|stop| stop.resource.as_str()).collect()
 }
 
 #[test]
@@ -121,7 +130,7 @@ fn calls_come_over_the_session_s_connection_and_beats_from_its_host() {
     let unknown = start(&mut book, &nowhere, 7, t);
     let second_unknown = Caller { connection: 2, ..nowhere };
     assert_eq!(book.heartbeat(unknown, &second_unknown, t, t), Err(Refused::Unknown), "no host is no proof");
-    assert_eq!(book.end_all().len(), 2);
+    assert_eq!(book.end_all(no_calls).len(), 2);
     start(&mut book, &a, 1, t);
     assert_eq!(book.heartbeat(session, &second, t, t), Ok(Duration::ZERO));
     let mut strict = Book::new(Rules { same_host: false, ..rules() });
@@ -186,9 +195,9 @@ fn who_moves_a_resource_last_holds_it() {
     assert_eq!(book.associate("m1", first, t + MS), Ok(None));
     assert_eq!(book.associate("m2", first, t + MS), Ok(None));
     assert_eq!(book.associate("m1", second, t + MS), Ok(Some(first)));
-    let ended = book.expire(t + W);
+    let ended = book.expire(t + W, no_calls);
     assert_eq!(ended.len(), 1);
-    assert_eq!(ended[0].stops.iter().map(|stop| stop.resource.as_str()).collect::<Vec<_>>(), ["m2"]);
+    assert_eq!(names(&ended[0].stops), ["m2"]);
     assert_eq!(book.resources().collect::<Vec<_>>(), [("m1", Some(second)), ("m2", None)]);
     assert_eq!(book.associate("m1", first, t + W), Err(NotTaken::Expired));
     assert_eq!(book.associate("m1", second, t + W + MS), Err(NotTaken::Expired), "not even if nobody looked");
@@ -200,7 +209,7 @@ fn a_resource_that_somebody_took_is_not_stopped() {
     let a = start(&mut book, &caller("a", 1), 1, t);
     let b = start(&mut book, &caller("b", 2), 2, t + MS);
     book.associate("m1", a, t).unwrap();
-    let stop = book.expire(t + W).remove(0).stops.remove(0);
+    let stop = book.expire(t + W, no_calls).remove(0).stops.remove(0);
     for take in
         [|book: &mut Book, b, now| book.associate("m1", b, now), |book: &mut Book, _, _| book.release("m1")]
     {
@@ -213,12 +222,12 @@ fn a_resource_that_somebody_took_is_not_stopped() {
     assert!(book.is_stopping("m1"));
     assert_eq!(book.associate("m1", b, t + W), Err(NotTaken::Stopping));
     assert_eq!(book.release("m1"), Err(NotTaken::Stopping));
-    book.end_stop(&stop, true);
+    assert!(!book.end_stop(&stop, true));
     let mut taken = book.clone();
     taken.associate("m1", b, t + W).unwrap();
     assert!(!taken.begin_stop(&stop), "the second stop neither");
     assert!(book.begin_stop(&stop));
-    book.end_stop(&stop, false);
+    assert!(!book.end_stop(&stop, false));
     assert_eq!(book.resources().count(), 0, "nothing is left of it");
     assert!(!book.begin_stop(&stop));
 }
@@ -230,7 +239,54 @@ fn a_caller_without_a_session_releases_the_resource() {
     book.associate("m1", a, t).unwrap();
     assert_eq!(book.release("m1"), Ok(Some(a)));
     assert_eq!(book.release("m1"), Ok(None));
-    assert_eq!(book.expire(t + W), [Ended { id: a, stops: Vec::new() }]);
+    assert_eq!(book.expire(t + W, no_calls), [Ended { id: a, stops: Vec::new(), underway: Vec::new() }]);
+}
+
+#[test]
+fn what_a_call_in_flight_moves_is_stopped_with_its_session_unless_another_one_holds_it() {
+    let (mut book, t) = (book(), Instant::now());
+    let moving = |_| ["m1", "m2", "m3", "m4"].map(str::to_owned).into();
+    let a = start(&mut book, &caller("a", 1), 1, t);
+    let b = start(&mut book, &caller("b", 2), 2, t);
+    let c = start(&mut book, &caller("c", 3), 3, t);
+    for resource in ["m1", "m2", "m3", "m4"] {
+        book.associate(resource, a, t).unwrap();
+    }
+    // Another session takes one of them and ends, a third holds one, and a caller without a session comes.
+    book.associate("m1", b, t).unwrap();
+    book.associate("m2", c, t).unwrap();
+    book.release("m3").unwrap();
+    for (session, identity, connection) in [(a, "a", 1), (c, "c", 3)] {
+        book.heartbeat(session, &caller(identity, connection), t + MS, t + MS).unwrap();
+    }
+    book.heartbeat(c, &caller("c", 3), t + 2 * MS, t + 2 * MS).unwrap();
+    let stop = book.expire(t + W, no_calls).remove(0).stops.remove(0);
+    assert!(book.begin_stop(&stop) && !book.end_stop(&stop, false), "m1 stands, and is forgotten");
+    let ended = book.expire(t + W + MS, moving).remove(0);
+    assert_eq!((ended.id, names(&ended.stops)), (a, vec!["m1", "m3", "m4"]));
+    assert_eq!(book.resources().find(|(resource, _)| *resource == "m2"), Some(("m2", Some(c))));
+    assert!(book.begin_stop(&ended.stops[0]));
+}
+
+#[test]
+fn what_is_being_stopped_when_another_session_ends_is_stopped_once_more() {
+    let (mut book, t) = (book(), Instant::now());
+    let moving = |_| BTreeSet::from(["m1".to_owned()]);
+    let a = start(&mut book, &caller("a", 1), 1, t);
+    let b = start(&mut book, &caller("b", 2), 2, t + MS);
+    book.associate("m1", a, t).unwrap();
+    let first = book.expire(t + W, no_calls).remove(0).stops.remove(0);
+    // Before it has begun: the later stop is in its place.
+    let mut early = book.clone();
+    let second = early.expire(t + W + MS, moving).remove(0).stops.remove(0);
+    assert!(!early.begin_stop(&first) && early.begin_stop(&second));
+
+    assert!(book.begin_stop(&first));
+    let ended = book.expire(t + W + MS, moving);
+    assert_eq!(ended, [Ended { id: b, stops: Vec::new(), underway: vec!["m1".to_owned()] }]);
+    assert!(book.end_stop(&first, false), "the handler of the later one may have moved it again");
+    assert!(book.begin_stop(&first) && !book.end_stop(&first, false));
+    assert_eq!(book.resources().count(), 0, "nothing is left of it");
 }
 
 #[test]

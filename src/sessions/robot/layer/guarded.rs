@@ -4,15 +4,17 @@ use std::sync::Arc;
 
 use http::{HeaderName, HeaderValue, Request, Response, Uri};
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 use tonic::Status;
 use tonic::body::Body;
 use tower::ServiceExt as _;
 use tower_service::Service;
 
+use super::end::SessionEnd;
 use super::first::{First, first_message};
+use super::held::Held;
+use super::request::GuardedRequest;
 use super::response::GuardedBody;
-use crate::sessions::robot::calls::Admitted;
+use crate::sessions::robot::calls::{Admitted, Response as _};
 use crate::sessions::robot::core::Core;
 use crate::sessions::robot::event::{NotAssociated, SessionEvent, SessionId};
 use crate::sessions::robot::monitor::Monitor;
@@ -40,20 +42,19 @@ where
         Err(status) => return status.into_http(),
     };
     let monitor = Monitor::new(Arc::clone(&core), guard.sid().cloned(), guard.number());
-    let handled = handled(&core, service, request, monitor.clone());
+    let end = guard.end();
+    let handled = handled(&core, service, request, monitor.clone(), end.clone());
     // Its handler is gone before its guard is.
-    let response = match guard.ended() {
+    let response = match &end {
         None => handled.await,
-        Some(ended) => tokio::select! {
+        Some(end) => tokio::select! {
             biased;
-            () = ended.cancelled() => Err(guard.cut()),
+            () = end.ended.cancelled() => Err(end.status()),
             response = handled => response,
         },
     };
-    let mut response = match response {
-        Ok(response) => response.map(|body| Body::new(GuardedBody::new(Body::new(body), guard))),
-        Err(status) => status.into_http(),
-    };
+    let response = response.and_then(|response| hold(&core, response, guard, end));
+    let mut response = response.unwrap_or_else(Status::into_http);
     for resource in monitor.told() {
         if let Ok(resource) = HeaderValue::try_from(resource) {
             response.headers_mut().append(HeaderName::from_static(MONITORED_RESOURCE_KEY), resource);
@@ -81,6 +82,7 @@ async fn handled<S, B>(
     service: S,
     request: Request<Body>,
     monitor: Monitor,
+    end: Option<SessionEnd>,
 ) -> Result<Response<B>, Status>
 where
     S: Service<Request<Body>, Response = Response<B>, Error = std::convert::Infallible>,
@@ -90,6 +92,8 @@ where
     let path = parts.uri.path();
     let moved = match first {
         First::Missing => Vec::new(),
+        // It may move anything, and its session's end would stop nothing.
+        First::Compressed if end.is_some() => return Err(refusal::compressed()),
         First::Compressed => not_associated(core, path, NotAssociated::Compressed),
         First::Message(message) => match core.resources.moved_by(path, &message) {
             moved if moved.is_empty() => not_associated(core, path, NotAssociated::NoResource),
@@ -100,10 +104,40 @@ where
         monitor.moving(&resource).await?;
     }
     parts.extensions.insert(monitor);
+    let body = match end {
+        Some(end) => {
+            end.begin();
+            Body::new(GuardedRequest::new(body, end))
+        }
+        None => body,
+    };
     match service.oneshot(Request::from_parts(parts, body)).await {
         Ok(response) => Ok(response),
         Err(never) => match never {},
     }
+}
+
+/// Puts the response's body where the end of the session gets at it, if that has not come yet.
+fn hold<B>(
+    core: &Core,
+    response: Response<B>,
+    guard: CallGuard,
+    end: Option<SessionEnd>,
+) -> Result<Response<Body>, Status>
+where
+    B: http_body::Body<Data = bytes::Bytes> + Send + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let (parts, body) = response.into_parts();
+    let (number, held) = (guard.number(), Held::new(Body::new(body), guard));
+    if let Some(end) = &end {
+        let weak = Arc::downgrade(&held);
+        if !core.call_answers(end.sid.id, number, weak) {
+            held.cut();
+            return Err(end.status());
+        }
+    }
+    Ok(Response::from_parts(parts, Body::new(GuardedBody::new(held, end))))
 }
 
 fn not_associated(core: &Core, path: &str, why: NotAssociated) -> Vec<String> {
@@ -122,17 +156,11 @@ pub(super) struct CallGuard {
 }
 
 impl CallGuard {
-    /// Cancelled when the call's session ends. `None` if it has none.
-    pub(super) fn ended(&self) -> Option<CancellationToken> {
-        self.session.as_ref().map(|(admitted, _)| admitted.ended.clone())
-    }
-
-    /// What a call is told whose session has ended.
-    pub(super) fn cut(&self) -> Status {
-        match &self.session {
-            Some((_, sid)) if !self.core.closing.is_cancelled() => sid.expired(),
-            _ => refusal::shutting_down(),
-        }
+    /// The end of the call's session. `None` if it has none.
+    fn end(&self) -> Option<SessionEnd> {
+        let (admitted, sid) = self.session.as_ref()?;
+        let (ended, closing) = (admitted.ended.clone(), self.core.closing.clone());
+        Some(SessionEnd { ended, closing, sid: sid.clone(), begun: Arc::default() })
     }
 
     fn sid(&self) -> Option<&Sid> {

@@ -5,12 +5,18 @@
 //!                  └─ SESSION_EXPIRED          session ends: handler dropped ─▶ SESSION_EXPIRED
 //! ```
 //!
+//! What a handler leaves behind, a task that feeds its response, can tell the end of the session from the drop of
+//! the response and from the end of the request.
+//!
 //! # Invariant
 //! A session's id is checked before anything of the call's body is read, and a resource is its session's before
-//! the handler sees the call. Of an unmonitored call nothing is looked at but its path.
+//! the handler sees the call; a call under a session that hides what it moves is refused. Of an unmonitored call nothing is looked at but its path.
 
+mod end;
 mod first;
 mod guarded;
+mod held;
+mod request;
 mod response;
 
 use std::convert::Infallible;

@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -15,7 +16,9 @@ use tokio_util::sync::WaitForCancellationFutureOwned;
 use tonic::Status;
 use tonic::body::Body;
 
-use super::guarded::CallGuard;
+use super::end::SessionEnd;
+use super::held::Held;
+use crate::sessions::robot::calls::Response as _;
 use crate::sessions::robot::operations::Listed;
 use crate::wire::status;
 
@@ -100,25 +103,27 @@ impl<B: http_body::Body> http_body::Body for Passing<B> {
     }
 }
 
-/// The body of a monitored call, which ends when its session does.
+/// The body of a monitored call, which ends when its session does, polled or not.
 pub(super) struct GuardedBody {
-    /// Dropped when it is over, before the guard is, which says that the handler is gone.
-    body: Option<Body>,
-    ended: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
-    guard: Option<CallGuard>,
+    held: Arc<Held>,
+    /// `None` if the call has no session.
+    session: Option<(SessionEnd, Pin<Box<WaitForCancellationFutureOwned>>)>,
+    over: bool,
 }
 
 impl GuardedBody {
-    pub(super) fn new(body: Body, guard: CallGuard) -> Self {
-        let ended = guard.ended().map(|ended| Box::pin(ended.cancelled_owned()));
-        Self { body: Some(body), ended, guard: Some(guard) }
+    pub(super) fn new(held: Arc<Held>, end: Option<SessionEnd>) -> Self {
+        let session = end.map(|end| {
+            let ended = end.wait();
+            (end, ended)
+        });
+        Self { held, session, over: false }
     }
 
     /// Drops the handler, and then says so.
-    fn over(&mut self) -> Option<CallGuard> {
-        self.body = None;
-        self.ended = None;
-        self.guard.take()
+    fn over(&mut self) {
+        self.over = true;
+        self.held.cut();
     }
 }
 
@@ -130,16 +135,22 @@ impl http_body::Body for GuardedBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        // First, because the body of a busy stream is always ready.
-        let ended = self.ended.as_mut().is_some_and(|ended| ended.as_mut().poll(cx).is_ready());
-        if ended {
-            let Some(guard) = self.over() else { return Poll::Ready(None) };
-            let mut trailers = HeaderMap::new();
-            status::to_headers(&guard.cut(), &mut trailers);
-            return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
+        if self.over {
+            return Poll::Ready(None);
         }
-        let Some(body) = &mut self.body else { return Poll::Ready(None) };
-        let frame = ready!(Pin::new(body).poll_frame(cx));
+        // First, because the body of a busy stream is always ready.
+        let ended = self.session.as_mut().is_some_and(|(_, ended)| ended.as_mut().poll(cx).is_ready());
+        let polled = if ended { None } else { self.held.with(|body| Pin::new(body).poll_frame(cx)) };
+        let Some(polled) = polled else {
+            self.over();
+            let trailers = self.session.as_ref().map(|(end, _)| {
+                let mut trailers = HeaderMap::new();
+                status::to_headers(&end.status(), &mut trailers);
+                Ok(Frame::trailers(trailers))
+            });
+            return Poll::Ready(trailers);
+        };
+        let frame = ready!(polled);
         if frame.as_ref().is_none_or(|frame| frame.as_ref().map_or(true, Frame::is_trailers)) {
             self.over();
         }
@@ -147,7 +158,8 @@ impl http_body::Body for GuardedBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.as_ref().is_none_or(http_body::Body::is_end_stream)
+        // One that was cut has its trailers left.
+        self.over || self.held.with(|body| http_body::Body::is_end_stream(body)).unwrap_or(false)
     }
 
     fn size_hint(&self) -> SizeHint {
