@@ -1,5 +1,6 @@
 //! What the robot does: `core` and `stopping`, without their tasks and locks. The rules are the book's.
 
+use std::collections::BTreeSet;
 use std::rc::Rc;
 
 use super::Flaw;
@@ -223,7 +224,8 @@ impl State {
             let deadlines = self.robot.book.sessions().map(|(_, session)| tick_of(session.deadline));
             time = deadlines.fold(time, Time::max);
         }
-        let ended = self.book().expire(at(time));
+        // A call of the model moves its motor at once, and is gone.
+        let ended = self.book().expire(at(time), |_| BTreeSet::new());
         for ended in ended {
             let sid = Sid::of(ended.id);
             self.may_end(scope, sid, !ended.stops.is_empty())?;
@@ -274,7 +276,12 @@ impl State {
         let stopping = self.robot.stops.remove(which);
         self.may_stop(&stopping)?;
         self.robot.motors[usize::from(stopping.motor)].runs = false;
-        self.book().end_stop(&stopping.stop, false);
+        if self.book().end_stop(&stopping.stop, false) {
+            return Err(Broken::new(
+                Rule::SparesTheNextOwner,
+                "somebody took a motor while it was being stopped",
+            ));
+        }
         Ok(())
     }
 
@@ -300,7 +307,7 @@ impl State {
         if self.robot.book.next_deadline().is_none_or(|next| next > over) {
             return Ok(());
         }
-        for ended in self.book().expire(over) {
+        for ended in self.book().expire(over, |_| BTreeSet::new()) {
             let sid = Sid::of(ended.id);
             if !ended.stops.is_empty() || self.is_known(sid) {
                 return Err(Broken::new(Rule::StopsInTime, "the robot has overslept".to_owned()));
