@@ -217,7 +217,9 @@ impl Scene {
             let RobotEvent::Expired { session, resources } = event else { continue };
             let id = session.expose().to_string();
             let about = |session: &farlink::sessions::SessionId| session.as_str() == id;
-            let before = told.iter().filter(|(when, _)| when < at);
+            // Good time to do something about it: the risk is told after 0.6 windows.
+            let early = if self.over.is_paused() { self.window / 5 } else { MS };
+            let before = told.iter().filter(|(when, _)| *when + early <= *at);
             let doubt = before.fold(false, |doubt, (_, event)| match event {
                 SessionEvent::Started { session, .. } | SessionEvent::Resumed { session }
                     if about(session) =>
