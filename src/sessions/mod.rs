@@ -9,6 +9,8 @@ pub mod robot;
 mod caller;
 mod monitored;
 mod shares;
+#[cfg(test)]
+mod tests;
 
 pub use self::caller::{
     EndReason, LeaseState, OnExpiry, OnStartFailure, Policy, ReplaceReason, SessionCall, SessionError,

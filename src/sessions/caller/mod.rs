@@ -43,3 +43,10 @@ pub use self::stats::SessionStats;
 /// The `tracing` target of all that sessions say, at debug level and never with a whole id:
 /// `RUST_LOG=farlink::sessions=debug` shows it.
 pub const LOGGER: &str = "farlink::sessions";
+
+/// The rules of this side, for the model of both.
+#[cfg(test)]
+pub(super) mod model {
+    pub(in crate::sessions) use super::lease::Lease;
+    pub(in crate::sessions) use super::state::is_usable;
+}

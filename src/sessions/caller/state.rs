@@ -126,3 +126,14 @@ impl State {
         }
     }
 }
+
+/// The same as [`Live::is_usable`], for the model.
+#[cfg(test)]
+pub(in crate::sessions) fn is_usable(lease: Lease, state: LeaseState, bound: bool, doubted: bool) -> bool {
+    static SESSION: std::sync::LazyLock<Arc<Session>> = std::sync::LazyLock::new(|| {
+        let (header, heartbeat) = (HeaderValue::from_static("id"), Bytes::new());
+        Arc::new(Session { id: SessionId::new("id"), header, heartbeat, window: Duration::ZERO })
+    });
+    let session = Arc::clone(&SESSION);
+    Live { session, lease, state, bound, doubted, resuming: None, wanted: None }.is_usable()
+}

@@ -44,3 +44,10 @@ pub use self::monitor::Monitor;
 pub use self::resources::{Resources, full_name, named_by};
 pub use self::service::RobotSessions;
 pub use self::stats::SessionStats;
+
+/// The rules of this side, for the model of both.
+#[cfg(test)]
+pub(super) mod model {
+    pub(in crate::sessions) use super::book::{Book, Rules, Stop};
+    pub(in crate::sessions) use super::owner::{Caller, Owner, Transport};
+}

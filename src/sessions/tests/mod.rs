@@ -1,0 +1,3 @@
+//! What needs both ends of sessions, and their insides.
+
+mod model;
