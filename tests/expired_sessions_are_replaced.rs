@@ -191,6 +191,24 @@ async fn an_expiry_in_other_words_is_known_by_its_trailer() {
     assert_eq!(scene.sids(), ["sid-1", "sid-1", "sid-2"]);
 }
 
+/// C25: our robots name the session that they refuse; one that goes on elsewhere was not stopped.
+#[tokio::test(start_paused = true)]
+async fn a_call_whose_session_was_on_another_connection_is_made_again_once_it_is_on_this_one() {
+    let scene = Scene::begun(OnExpiry::Retry).await;
+    let mut elsewhere = Status::invalid_argument("there is no such session here");
+    elsewhere.metadata_mut().insert(EXPIRED_SESSION_KEY, "sid-1".parse().unwrap());
+    scene.fake.script().call_errors.push_back(elsewhere.clone());
+    scene.call().await.unwrap();
+    assert_eq!(scene.sids(), ["sid-1", "sid-1", "sid-1"]);
+    assert_eq!(scene.fake.script().starts, ["", "sid-1"]);
+    assert_eq!((scene.client.stats().replaced, scene.client.stats().retried), (0, 1));
+    // And not a third time.
+    scene.fake.script().call_errors.extend([elsewhere.clone(), elsewhere]);
+    let error = scene.call().await.unwrap_err();
+    assert!(matches!(SessionError::of(&error), Some(SessionError::Expired { .. })), "{error:?}");
+    assert_eq!(scene.sids().len(), 5);
+}
+
 /// C26
 #[tokio::test(start_paused = true)]
 async fn reset_keeps_the_id_to_go_on_with_and_forget_does_not() {

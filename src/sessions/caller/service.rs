@@ -26,7 +26,7 @@ use super::watched::Watched;
 use super::{EndReason, OnExpiry, OnStartFailure, SessionError, SessionEvent, SessionOptions};
 use crate::sessions::monitored::Monitoring;
 use crate::transport::{LinkWatch, Stats, Transport, TransportError, TransportKind, deadline};
-use crate::wire::session::SESSION_METADATA_KEY;
+use crate::wire::session::{EXPIRED_SESSION_KEY, SESSION_METADATA_KEY};
 use crate::wire::{status, timeout};
 
 const SESSION_ID: HeaderName = HeaderName::from_static(SESSION_METADATA_KEY);
@@ -157,10 +157,12 @@ async fn once_more<T: Transport>(
 ) -> Result<Response<Body>, TransportError> {
     let core = &owner.core;
     let expired = answer.is_ok();
+    // By its id: who refused it is the robot that has it, and not one further on. It was on another connection.
+    let named = answer.as_ref().is_ok_and(|response| has(response.headers(), EXPIRED_SESSION_KEY));
     let ready = core.ready(expired.then_some(&refused.id)).await?;
     let session = match ready.session {
         // The robot goes on with it: whoever says that it has expired means another one, further on.
-        Some(session) if expired && session.id == refused.id => return answer,
+        Some(session) if expired && !named && session.id == refused.id => return answer,
         session => session,
     };
     let Some(mut request) = kept.again() else {
