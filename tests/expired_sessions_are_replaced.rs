@@ -536,3 +536,19 @@ async fn over_webrtc_and_directly_a_call_is_made_once_more_all_the_same() {
         assert_eq!(client.stats().retried, if on_expiry == OnExpiry::Retry { 2 } else { 0 });
     }
 }
+
+/// C6, C23
+#[tokio::test(start_paused = true)]
+async fn a_start_that_waited_for_the_connection_is_made_once() {
+    let scene = Scene::new(OnExpiry::Retry);
+    scene.local.lose();
+    let outage = async {
+        sleep(WINDOW).await;
+        scene.local.reconnect();
+    };
+    let (call, ()) = tokio::join!(scene.call(), outage);
+    call.unwrap();
+    sleep(WINDOW * 2).await;
+    assert_eq!(scene.fake.script().starts, [""]);
+    assert_eq!(scene.client.stats().resumed, 0);
+}

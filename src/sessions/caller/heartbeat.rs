@@ -70,7 +70,7 @@ async fn ask<T: Transport>(transport: &T, resume: String) -> Result<(StartSessio
 }
 
 /// Waits until there is a connection, or never will be one.
-async fn up(mut link: LinkWatch) {
+pub(super) async fn up(mut link: LinkWatch) {
     while is_down(&link.state()) {
         if link.changed().await.is_none() {
             return;

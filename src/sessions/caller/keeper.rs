@@ -20,7 +20,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tonic::{Code, Status};
 
 use super::core::Core;
-use super::heartbeat::{Beat, beat, is_down, start};
+use super::heartbeat::{Beat, beat, is_down, start, up};
 use super::lease::Lease;
 use super::state::{Conclusion, Session};
 use super::{EndReason, SessionError, SessionId};
@@ -60,6 +60,8 @@ pub(super) async fn run<T: Transport>(guard: Guard<T>, conclusion: Conclusion, r
     let (core, generation) = (Arc::clone(&guard.core), guard.generation);
     let link = core.transport.watch();
     let (connection, started) = loop {
+        // The number of the connection that is asked, not of the one before it.
+        up(link.clone()).await;
         let connection = link.state().connection;
         // In a box: it takes much more than what follows, which is there for as long as the session.
         let started = Box::pin(start(&core.transport, resume.as_ref(), core.start_timeout())).await;
