@@ -20,6 +20,8 @@
 //! The data channel is polled rather than called back so that a stack which owns no socket and runs no task
 //! (one that is driven by its owner's polls) fits as well as one that has a task of its own.
 
+#[cfg(feature = "engine")]
+pub mod engine;
 mod ice;
 pub mod memory;
 mod session;

@@ -1,0 +1,1 @@
+//! ICE, DTLS and SCTP as one object without I/O.

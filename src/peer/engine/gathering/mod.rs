@@ -1,0 +1,1 @@
+//! Where a peer can be reached.

@@ -1,0 +1,1 @@
+//! SCTP for data channels, RFC 9260.
