@@ -64,6 +64,11 @@ impl<'a> Init<'a> {
         Some(Self { tag, window, outbound, inbound, tsn, parameters: Parameters::new(value) })
     }
 
+    /// Without parameters.
+    pub(crate) fn new(tag: u32, window: u32, outbound: u16, inbound: u16, tsn: u32) -> Self {
+        Self { tag, window, outbound, inbound, tsn, parameters: Parameters::new(&[]) }
+    }
+
     /// Appends the fixed fields. Parameters follow.
     pub(crate) fn write_fields(&self, to: &mut Vec<u8>) {
         to.extend_from_slice(&self.tag.to_be_bytes());
@@ -85,7 +90,8 @@ impl<'a> Init<'a> {
             match one.kind {
                 parameter::FORWARD_TSN => abilities.forward = true,
                 parameter::ZERO_CHECKSUM => {
-                    abilities.zero_checksum |= take_u32(one.value).is_some_and(|(method, _)| method == OVER_DTLS);
+                    abilities.zero_checksum |=
+                        take_u32(one.value).is_some_and(|(method, _)| method == OVER_DTLS);
                 }
                 parameter::SUPPORTED_EXTENSIONS => {
                     abilities.interleaving |= one.value.contains(&kind::I_DATA);

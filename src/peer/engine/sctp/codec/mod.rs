@@ -31,7 +31,7 @@ pub(crate) use self::chunk::{Chunk, ChunkError, RawChunk, Unknown, kind};
 pub(crate) use self::data::{Data, DataFlags};
 pub(crate) use self::init::{Abilities, Init, write_cookie, write_unrecognized};
 pub(crate) use self::packet::{COMMON_HEADER, Checksum, Packet, PacketError, seal};
-pub(crate) use self::parameter::{Parameter, Parameters, ParameterWriter};
+pub(crate) use self::parameter::{Parameter, ParameterWriter, Parameters};
 pub(crate) use self::reset::{Reset, ResetResult, Streams};
 pub(crate) use self::sack::{ForwardTsn, SackChunk, Skip};
 pub(crate) use self::write::{Writer, padded};

@@ -89,9 +89,7 @@ impl<'a> Reset<'a> {
                 Some(Self::Outgoing { request, response, last, streams: Streams(rest) })
             }
             parameter::INCOMING => Some(Self::Incoming { request, streams: Streams(rest) }),
-            parameter::RESPONSE => {
-                Some(Self::Response { request, result: ResetResult(take_u32(rest)?.0) })
-            }
+            parameter::RESPONSE => Some(Self::Response { request, result: ResetResult(take_u32(rest)?.0) }),
             parameter::SSN_TSN | parameter::ADD_OUTGOING | parameter::ADD_INCOMING => {
                 Some(Self::Other { request })
             }

@@ -18,7 +18,13 @@ pub(crate) struct Writer<'a> {
 
 impl<'a> Writer<'a> {
     /// Begins a packet: clears the buffer and writes the common header, its checksum still 0.
-    pub(crate) fn new(packet: &'a mut Vec<u8>, limit: usize, source: u16, destination: u16, tag: u32) -> Self {
+    pub(crate) fn new(
+        packet: &'a mut Vec<u8>,
+        limit: usize,
+        source: u16,
+        destination: u16,
+        tag: u32,
+    ) -> Self {
         packet.clear();
         packet.extend_from_slice(&source.to_be_bytes());
         packet.extend_from_slice(&destination.to_be_bytes());

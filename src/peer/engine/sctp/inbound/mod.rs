@@ -105,25 +105,27 @@ impl Inbound {
         if data.interleaved != self.interleaved {
             return Err(Violation::WrongKind);
         }
-        let (asks, odd) = self.packet.get_or_insert((false, false));
-        *asks |= data.flags.immediate;
+        let (asks, was_odd) = self.packet.unwrap_or_default();
+        self.packet = Some((asks | data.flags.immediate, was_odd | self.received.has_gaps()));
         let tsn = match self.received.look_up(data.tsn) {
             Verdict::New(tsn) => tsn,
             Verdict::Duplicate | Verdict::TooFar => {
-                *odd = true;
+                self.mark_odd();
                 return Ok(Arrival::Taken);
             }
         };
-        *odd |= self.received.has_gaps();
-        self.told = self.told.saturating_sub(data.payload.len());
         if self.held() >= self.most() {
-            *odd = true;
+            self.mark_odd();
             let is_next = tsn == self.received.cumulative() + 1;
-            return if is_next && !self.ordering.is_readable() { Err(Violation::Stuck) } else { Ok(Arrival::NoRoom) };
+            let is_stuck = is_next && !self.ordering.is_readable();
+            return if is_stuck { Err(Violation::Stuck) } else { Ok(Arrival::NoRoom) };
         }
         let whole = self.reassembly.insert(tsn, data, self.largest)?;
+        self.told = self.told.saturating_sub(data.payload.len());
         self.received.insert(tsn);
-        *odd |= self.received.has_gaps();
+        if self.received.has_gaps() {
+            self.mark_odd();
+        }
         let Some(whole) = whole else { return Ok(Arrival::Taken) };
         let is_news = self
             .ordering
@@ -227,6 +229,13 @@ impl Inbound {
     /// Bytes that are held now, see the invariant.
     pub(crate) fn held(&self) -> usize {
         self.reassembly.held() + self.ordering.held()
+    }
+
+    /// The packet being read has something that the peer should know at once.
+    fn mark_odd(&mut self) {
+        if let Some((_, odd)) = &mut self.packet {
+            *odd = true;
+        }
     }
 
     fn room(&self) -> usize {

@@ -141,12 +141,18 @@ impl Reassembly {
     /// Forgets the fragments of one stream's I-DATA messages up to `message` (RFC 8260 2.3.1).
     pub(super) fn forget_messages(&mut self, stream: u16, unordered: bool, message: u32) {
         let of_stream = |group: &Group| match *group {
-            Group::Message { stream: s, unordered: u, message: m } if (s, u) == (stream, unordered) => Some(m),
+            Group::Message { stream: s, unordered: u, message: m } if (s, u) == (stream, unordered) => {
+                Some(m)
+            }
             _ => None,
         };
         let is_given_up = |m: u32| message.wrapping_sub(m).cast_signed() >= 0;
-        let places: Vec<Place> =
-            self.runs.keys().filter(|place| of_stream(&place.group).is_some_and(is_given_up)).copied().collect();
+        let places: Vec<Place> = self
+            .runs
+            .keys()
+            .filter(|place| of_stream(&place.group).is_some_and(is_given_up))
+            .copied()
+            .collect();
         places.into_iter().for_each(|place| drop(self.remove(place)));
     }
 
@@ -158,7 +164,13 @@ impl Reassembly {
     }
 
     /// Lets the run at `start`, which now ends at `place`, take in the one behind it.
-    fn join(&mut self, start: Place, place: Place, data: &Data<'_>, largest: usize) -> Result<(), FragmentError> {
+    fn join(
+        &mut self,
+        start: Place,
+        place: Place,
+        data: &Data<'_>,
+        largest: usize,
+    ) -> Result<(), FragmentError> {
         let next = Place { position: place.position + 1, ..place };
         let Some(after) = self.runs.get(&next) else { return Ok(()) };
         if after.begins {
@@ -201,11 +213,8 @@ impl Place {
         if !data.interleaved {
             return Self { group: Group::Tsn, position: tsn };
         }
-        let group = Group::Message {
-            stream: data.stream,
-            unordered: data.flags.unordered,
-            message: data.message,
-        };
+        let group =
+            Group::Message { stream: data.stream, unordered: data.flags.unordered, message: data.message };
         Self { group, position: u64::from(data.fragment) }
     }
 }
