@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+use crate::peer::engine::sctp::codec::Packet;
 use crate::peer::engine::sctp::{Association, CloseReason, Config, Event, Seed};
 
 /// What happens to packets in one direction.
@@ -36,7 +37,7 @@ pub(super) struct Side {
     most_held: usize,
 }
 
-type Watch = Box<dyn FnMut(usize, &[u8]) -> bool>;
+type Watch = Box<dyn FnMut(usize, &mut Vec<u8>) -> bool>;
 
 /// Two sides and what is on its way between them.
 pub(super) struct Pair {
@@ -48,8 +49,13 @@ pub(super) struct Pair {
     free_at: [Instant; 2],
     count: u64,
     random: fastrand::Rng,
-    /// Sees each packet as it leaves side `usize`; false: it is lost.
+    /// Sees each packet as it leaves side `usize`, and may change it; false: it is lost.
     pub(super) watch: Option<Watch>,
+}
+
+/// The kinds of a packet's chunks.
+pub(super) fn kinds(packet: &[u8]) -> Vec<u8> {
+    Packet::parse(packet).unwrap().chunks().map(|chunk| chunk.unwrap().kind).collect()
 }
 
 /// A configuration for tests, one per seed.
@@ -91,6 +97,10 @@ impl Pair {
     pub(super) fn connect(&mut self) {
         self.sides[0].sctp.connect(self.now);
         self.sides[1].sctp.connect(self.now);
+        self.finish_handshake();
+    }
+
+    pub(super) fn finish_handshake(&mut self) {
         let is_done = |pair: &Self| pair.sides.iter().all(|side| side.events.contains(&Event::Connected));
         assert!(self.run_until(Duration::from_secs(60), is_done), "does not connect");
     }
@@ -127,6 +137,12 @@ impl Pair {
 
     pub(super) fn run(&mut self, time: Duration) {
         self.run_until(time, |_| false);
+    }
+
+    /// Hands a packet to a side at once.
+    pub(super) fn inject(&mut self, side: usize, packet: &[u8]) {
+        self.sides[side].sctp.handle_input(self.now, packet);
+        self.settle();
     }
 
     /// Hands over what has arrived and what timers are due.
@@ -167,8 +183,9 @@ impl Pair {
 
     /// Puts a packet of `from` on its way.
     pub(super) fn put(&mut self, from: usize, packet: &[u8]) {
+        let mut packet = packet.to_vec();
         if let Some(watch) = &mut self.watch
-            && !watch(from, packet)
+            && !watch(from, &mut packet)
         {
             return;
         }
@@ -189,7 +206,7 @@ impl Pair {
             }
             let jitter = link.jitter.mul_f64(self.random.f64());
             self.count += 1;
-            self.under_way.insert((leaves + link.delay + jitter, self.count), (1 - from, packet.to_vec()));
+            self.under_way.insert((leaves + link.delay + jitter, self.count), (1 - from, packet.clone()));
         }
     }
 
