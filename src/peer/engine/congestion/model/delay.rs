@@ -66,9 +66,9 @@ impl Delay {
         round.zip(self.least).map_or(Duration::ZERO, |(round, least)| round.saturating_sub(least))
     }
 
-    /// Whether a queue stands for as long as a round trip.
-    pub(super) fn is_queued(&self) -> bool {
+    /// Whether a queue stands for as long as a round trip, that is more than `own`.
+    pub(super) fn is_queued(&self, own: Duration) -> bool {
         let least = self.least.unwrap_or_default();
-        self.queue() > (least / 8).clamp(LEAST_RISE, MOST_RISE)
+        self.queue() > (least / 8).clamp(LEAST_RISE, MOST_RISE).max(own)
     }
 }

@@ -31,9 +31,11 @@ use phase::Phase;
 const LEAST: usize = 4;
 /// Queue that is allowed for, as time at the estimated rate: jitter, late SACKs, and a foothold beside flows
 /// that fill the queue.
-const SLACK: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_millis(60);
+const SLACK: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_millis(40);
 /// The same where a round trip is shorter than a millisecond: the queue is a socket's buffer there.
 const LOCAL_SLACK: Duration = Duration::from_millis(5);
+/// The same beside flows that keep a queue anyway: with less we would be pushed out.
+const CONTESTED_SLACK: Duration = Duration::from_millis(200);
 /// What is left after loss while a queue stands, and without one.
 const BETA: f64 = 0.7;
 const BETA_UNQUEUED: f64 = 0.85;
@@ -60,6 +62,9 @@ pub(crate) struct Model {
     /// Beyond this many bytes under way there was loss.
     bound: f64,
     bound_before: Option<f64>,
+    cut_at: Option<Instant>,
+    /// Others keep a queue: one stands even when we ask for no more than we get.
+    contested: bool,
     hint: Duration,
     random: fastrand::Rng,
 }
@@ -81,6 +86,8 @@ impl Model {
             full_rounds: 0,
             bound: f64::INFINITY,
             bound_before: None,
+            cut_at: None,
+            contested: false,
             hint: hint.unwrap_or(Duration::from_millis(20)).max(Duration::from_millis(1)),
             // Only spreads the probes of flows that share a path; the same in every run.
             random: fastrand::Rng::with_seed(max_packet as u64),
@@ -97,6 +104,9 @@ impl Model {
 
     fn slack(&self) -> Duration {
         let least = self.least_rtt();
+        if self.contested {
+            return (least * 2 / 3).clamp(*SLACK.start(), CONTESTED_SLACK);
+        }
         if least < Duration::from_millis(1) { LOCAL_SLACK } else { least.clamp(*SLACK.start(), *SLACK.end()) }
     }
 
@@ -106,15 +116,16 @@ impl Model {
     }
 
     fn on_round(&mut self, ack: &Ack) {
-        let queued = self.delay.is_queued();
+        let queued = self.is_queued();
         let verdict = if self.round_limited && self.phase != Phase::Startup {
             self.losses.on_round(queued);
             Verdict::Open
         } else {
             self.losses.on_round(queued)
         };
-        if verdict == Verdict::Congested {
-            self.on_congestion(queued);
+        // In startup the path's own share is not known yet; growth tells more.
+        if verdict == Verdict::Congested && self.phase != Phase::Startup {
+            self.on_congestion(ack.now, queued);
         }
         self.on_phase_round(ack, verdict);
         self.delay.on_round();
@@ -122,11 +133,24 @@ impl Model {
         self.round_ends_at = ack.delivered;
     }
 
-    fn on_congestion(&mut self, queued: bool) {
+    /// More is lost than the path loses. What left before does not count again.
+    pub(super) fn on_congestion(&mut self, now: Instant, queued: bool) {
         self.bound_before.get_or_insert(self.bound);
-        let reached = self.bound.min(self.round_in_flight as f64);
+        self.cut_at = Some(now);
+        let reached = (self.round_in_flight as f64).max(self.pipe()).min(self.bound);
         let beta = if queued { BETA } else { BETA_UNQUEUED };
         self.bound = (beta * reached).max(self.packets(LEAST));
+    }
+
+    /// Whether what left then says something about the present bound.
+    fn counts(&self, sent_at: Instant) -> bool {
+        self.cut_at.is_none_or(|at| sent_at > at)
+    }
+
+    /// Whether a queue stands that is more than what a few packets make of themselves.
+    pub(super) fn is_queued(&self) -> bool {
+        let own = self.packets(3) / (self.bandwidth.estimate() as f64).max(1.0);
+        self.delay.is_queued(Duration::from_secs_f64(own.min(1.0)))
     }
 }
 
@@ -136,7 +160,9 @@ impl Controller for Model {
     }
 
     fn on_ack(&mut self, ack: &Ack) {
-        self.losses.on_ack(ack.bytes);
+        if self.counts(ack.sent_at) {
+            self.losses.on_ack(ack.bytes);
+        }
         if let Some(rtt) = ack.rtt {
             self.delay.on_sample(ack.now, rtt);
         }
@@ -152,7 +178,9 @@ impl Controller for Model {
     }
 
     fn on_loss(&mut self, loss: &Loss) {
-        self.losses.on_loss(loss.bytes);
+        if self.counts(loss.sent_at) {
+            self.losses.on_loss(loss.bytes);
+        }
         if loss.persistent {
             self.bandwidth.replace(self.bandwidth.estimate() / 2);
             self.bound_before.get_or_insert(self.bound);
@@ -173,7 +201,7 @@ impl Controller for Model {
         let rate = self.bandwidth.estimate() as f64;
         let window = match self.phase {
             Phase::Startup => (2.0 * self.pipe()).max(self.packets(INITIAL_PACKETS)),
-            Phase::Empty { .. } => self.pipe() / 2.0,
+            Phase::Empty { .. } => return (self.pipe() / 2.0).min(self.bound).max(self.packets(1)) as usize,
             Phase::Cruise { .. } | Phase::Drain | Phase::Down { .. } | Phase::Up { .. } => {
                 let most = rate * (self.least_rtt() + self.slack()).as_secs_f64() + self.packets(3);
                 let headroom = if matches!(self.phase, Phase::Up { .. }) { 1.0 } else { HEADROOM };
@@ -184,10 +212,11 @@ impl Controller for Model {
     }
 
     fn pacing_rate(&self) -> Option<u64> {
-        let rate = match self.bandwidth.estimate() {
-            0 => self.packets(INITIAL_PACKETS) / self.least_rtt().as_secs_f64(),
-            rate => rate as f64,
-        };
+        let mut rate = self.bandwidth.estimate() as f64;
+        if self.phase == Phase::Startup {
+            // Small messages so far say nothing of the path.
+            rate = rate.max(self.packets(INITIAL_PACKETS) / self.least_rtt().as_secs_f64());
+        }
         Some((self.phase.pacing_gain() * rate) as u64)
     }
 }

@@ -7,8 +7,8 @@
 
 use std::time::{Duration, Instant};
 
+use super::Model;
 use super::losses::Verdict;
-use super::{LEAST, Model};
 use crate::peer::engine::congestion::Ack;
 
 /// Growth of the rate in a round that is growth, draft-ietf-ccwg-bbr 5.3.1.2.
@@ -16,8 +16,9 @@ const GROWTH: f64 = 1.25;
 const FULL_ROUNDS: u32 = 3;
 /// How far above the rate `Up` goes.
 const UP: f64 = 1.25;
-/// Growth in `Up` that is worth another round.
+/// Growth in `Up` that is worth more rounds, and how many: what is sent in one is seen in the next.
 const UP_GROWTH: f64 = 1.1;
+const UP_ROUNDS: u32 = 2;
 /// `Down` ends after so many rounds even if others keep the queue full.
 const DOWN_ROUNDS: u32 = 3;
 /// Between two probes for more, in round trips, and at least as time.
@@ -33,7 +34,7 @@ pub(super) enum Phase {
     /// Lets the queue go that startup made.
     Drain,
     /// Keeps the rate.
-    Cruise { until: Instant },
+    Cruise { until: Instant, clear: bool },
     /// Asks for a quarter more.
     Up { rounds: u32, from: u64 },
     /// Lets the queue go that `Up` made.
@@ -48,7 +49,8 @@ impl Phase {
             // 4 ln 2, draft-ietf-ccwg-bbr 2.4.
             Self::Startup => 2.77,
             Self::Drain => 0.5,
-            Self::Cruise { .. } | Self::Empty { .. } => 1.0,
+            // A little less than the highest rate seen, so that no queue creeps up.
+            Self::Cruise { .. } | Self::Empty { .. } => 0.98,
             Self::Up { .. } => UP,
             Self::Down { .. } => 0.8,
         }
@@ -63,6 +65,7 @@ impl Model {
     /// A round ends.
     pub(super) fn on_phase_round(&mut self, ack: &Ack, verdict: Verdict) {
         let rate = self.bandwidth.estimate();
+        let queued = self.is_queued();
         match &mut self.phase {
             Phase::Startup => {
                 if self.round_limited {
@@ -74,15 +77,21 @@ impl Model {
                 } else {
                     self.full_rounds += 1;
                 }
-                if self.full_rounds >= FULL_ROUNDS || (!grew && verdict == Verdict::Congested) {
+                let is_congested = !grew && verdict == Verdict::Congested;
+                if is_congested {
+                    self.on_congestion(ack.now, true);
+                }
+                if self.full_rounds >= FULL_ROUNDS || is_congested {
                     self.phase = Phase::Drain;
                 }
             }
             Phase::Up { rounds, from } => {
                 *rounds += 1;
-                let grew = rate as f64 >= *from as f64 * UP_GROWTH;
-                *from = rate;
-                let is_full = ack.before as f64 >= UP * self.pipe() || self.delay.is_queued();
+                if rate as f64 >= *from as f64 * UP_GROWTH {
+                    (*rounds, *from) = (0, rate);
+                }
+                let grew = *rounds < UP_ROUNDS;
+                let is_full = ack.before as f64 >= UP * self.pipe() || (queued && !self.contested);
                 if verdict == Verdict::Congested || (!grew && is_full) || self.round_limited {
                     self.leave_up();
                 } else if self.round_in_flight as f64 >= 0.8 * self.bound {
@@ -91,8 +100,9 @@ impl Model {
                     self.bound = f64::INFINITY;
                 }
             }
+            Phase::Cruise { clear, .. } => *clear |= !queued,
             Phase::Down { rounds } => *rounds += 1,
-            _ => {}
+            Phase::Drain | Phase::Empty { .. } => {}
         }
     }
 
@@ -103,7 +113,7 @@ impl Model {
             self.pipe().min(self.bound).max(super::super::LEAST_PACKETS as f64 * self.max_packet as f64);
         match self.phase {
             Phase::Startup => {
-                if self.bandwidth.estimate() > 0 && self.delay.is_queued() && !ack.limited {
+                if self.bandwidth.estimate() > 0 && self.is_queued() && !ack.limited {
                     self.phase = Phase::Drain;
                 }
             }
@@ -112,12 +122,13 @@ impl Model {
                     self.enter_cruise(now);
                 }
             }
-            Phase::Cruise { until } => {
+            Phase::Cruise { until, clear } => {
                 if self.delay.is_stale(now) || self.is_another_path() {
                     self.enter_empty();
                 } else if now >= until && !ack.limited {
                     self.phase = Phase::Up { rounds: 0, from: self.bandwidth.estimate() };
                     self.bound_before = None;
+                    self.contested = !clear;
                 }
             }
             Phase::Up { .. } => {}
@@ -137,7 +148,8 @@ impl Model {
 
     fn enter_cruise(&mut self, now: Instant) {
         let wait = (CRUISE_ROUNDS * self.least_rtt()).max(CRUISE_TIME);
-        self.phase = Phase::Cruise { until: now + wait.mul_f64(0.75 + 0.5 * self.random.f64()) };
+        self.phase =
+            Phase::Cruise { until: now + wait.mul_f64(0.75 + 0.5 * self.random.f64()), clear: false };
     }
 
     fn enter_empty(&mut self) {
@@ -154,7 +166,7 @@ impl Model {
     }
 
     fn on_empty_ack(&mut self, ack: &Ack, until: Option<Instant>, least: Option<Duration>) {
-        let target = (self.pipe() / 2.0).max(self.packets(LEAST)) + self.packets(1);
+        let target = (self.pipe() / 2.0).max(self.packets(1)) + self.packets(1);
         match until {
             None => {
                 let is_empty = ack.in_flight as f64 <= target;

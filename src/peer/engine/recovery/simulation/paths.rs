@@ -53,3 +53,43 @@ fn no_path_collapses() {
         }
     }
 }
+
+#[test]
+fn trace() {
+    let get =
+        |name: &str, default: f64| std::env::var(name).ok().and_then(|v| v.parse().ok()).unwrap_or(default);
+    let (rate_kb, rtt_ms, loss) = (get("RATE", 125.0) as u64, get("RTT", 1.0), get("LOSS", 0.01));
+    let queue = (get("QUEUE", 1.0) * rate_kb as f64 * rtt_ms) as usize;
+    let link = LinkConfig {
+        delay: MS.mul_f64(rtt_ms / 2.0),
+        loss,
+        rate: Some(rate_kb * 1000),
+        queue: queue.max(20_000),
+        ..LinkConfig::default()
+    };
+    let mut world = World::even(link, 5);
+    world
+        .flow_with(
+            &RecoveryConfig::default(),
+            super::receiver::ReceiverConfig { window: 256 << 20, ..Default::default() },
+        )
+        .near
+        .bulk = usize::MAX;
+    let step = MS.mul_f64(get("STEP", 500.0));
+    for _ in 0..40 {
+        let before = world.flows[0].far.received;
+        world.run(step);
+        let flow = &world.flows[0];
+        let reached = rate(flow.far.received - before, step);
+        println!(
+            "{:?} {reached:.4} MB/s in_flight {} drop {} rtx {} sp {} pr {} | {:?}",
+            world.now - world.start,
+            flow.near.flight.in_flight_bytes(),
+            world.there.dropped,
+            flow.near.flight.stats().retransmitted,
+            flow.near.flight.stats().spurious,
+            flow.near.flight.stats().probes,
+            flow.near.flight.controller
+        );
+    }
+}
