@@ -18,6 +18,7 @@ mod acknowledging;
 mod copies;
 mod flight;
 mod ledger;
+mod order;
 mod probe;
 mod rack;
 mod rate;
