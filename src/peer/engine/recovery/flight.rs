@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use super::RecoveryConfig;
 use super::copies::{Copies, SMALL_FLIGHT};
 use super::ledger::{Ledger, State};
+use super::order::Order;
 use super::probe::Probe;
 use super::rack::Rack;
 use super::rate::Rate;
@@ -23,6 +24,9 @@ use crate::peer::engine::congestion::{Controller, Pacer};
 /// Of a DATA chunk; I-DATA has 20. The rest of a packet is counted when it is closed.
 const CHUNK_HEADER: usize = 16;
 
+/// How long a peer takes that was asked to acknowledge at once: it may wait for data to go with it.
+const ASKED_DELAY: Duration = Duration::from_millis(1);
+
 /// Every chunk sent and not cumulatively acknowledged, in TSN order, and the rules for sending the next packet.
 ///
 /// For each packet: `take_again` until it gives nothing or the packet is full, then `push` what is new while
@@ -30,8 +34,7 @@ const CHUNK_HEADER: usize = 16;
 #[derive(Debug)]
 pub(crate) struct Flight<C> {
     pub(super) ledger: Ledger<C>,
-    /// All transmissions in the order of sending; one that is not its chunk's last is void.
-    pub(super) order: VecDeque<(u64, Tsn)>,
+    pub(super) order: Order,
     pub(super) next_serial: u64,
     /// Chunks to send again; one that is not `Lost` is void.
     pub(super) lost: VecDeque<Tsn>,
@@ -53,6 +56,8 @@ pub(crate) struct Flight<C> {
     /// When the peer was last heard, or something began to be under way.
     pub(super) heard_at: Instant,
     packet: Packet,
+    /// Whether the last packet asked for an acknowledgement at once.
+    asked: bool,
     /// Whether there may be more to send than was let go.
     has_more: bool,
     max_packet: usize,
@@ -116,7 +121,7 @@ impl<C: Clone> Flight<C> {
     ) -> Self {
         Self {
             ledger: Ledger::new(first),
-            order: VecDeque::new(),
+            order: Order::default(),
             next_serial: 1,
             lost: VecDeque::new(),
             peer_window: peer_window as usize,
@@ -134,6 +139,7 @@ impl<C: Clone> Flight<C> {
             copies_due: false,
             heard_at: now,
             packet: Packet::default(),
+            asked: false,
             has_more: false,
             max_packet: config.max_packet,
             max_silence: config.max_silence,
@@ -163,7 +169,7 @@ impl<C: Clone> Flight<C> {
         let snapshot = self.rate.snapshot(now, self.ledger.in_flight);
         let serial = self.take_serial();
         let tsn = self.ledger.push(now, chunk, bytes, size, urgent, serial, snapshot);
-        self.order.push_back((serial, tsn));
+        self.order.push(serial, tsn);
         self.into_packet(tsn, size, serial);
         self.has_more = true;
         self.stats.chunks += 1;
@@ -212,8 +218,10 @@ impl<C: Clone> Flight<C> {
 
     /// The packet is closed and leaves with so many bytes.
     pub(crate) fn packet_sent(&mut self, now: Instant, bytes: usize) {
+        let asked = self.ask_immediate();
         let packet = std::mem::take(&mut self.packet);
         let Some(last) = packet.last else { return };
+        self.asked = asked;
         self.ledger.grow(last, bytes.saturating_sub(packet.bytes));
         self.probe.on_sent(now, packet.is_probe);
         self.controller.on_sent(now, bytes, self.ledger.in_flight);
@@ -227,10 +235,12 @@ impl<C: Clone> Flight<C> {
     }
 
     /// Nothing was there to send although the windows were open.
-    pub(crate) fn out_of_data(&mut self, _now: Instant) {
-        self.has_more = false;
+    pub(crate) fn out_of_data(&mut self, now: Instant) {
         if self.has_room() {
             self.rate.on_limited(self.ledger.in_flight);
+        }
+        if std::mem::take(&mut self.has_more) {
+            self.arm_copies(now);
         }
     }
 
@@ -254,7 +264,7 @@ impl<C: Clone> Flight<C> {
         if self.ledger.is_empty() {
             return paced;
         }
-        let probe_at = (self.ledger.in_flight > 0).then(|| self.probe_at());
+        let probe_at = self.awaits().then(|| self.probe_at());
         let dead_at = Some(self.heard_at + self.max_silence);
         [paced, probe_at, dead_at, self.reorder_at, self.copy_at].into_iter().flatten().min()
     }
@@ -275,7 +285,7 @@ impl<C: Clone> Flight<C> {
         if self.copy_at.is_some_and(|at| at <= now) {
             (self.copies_due, self.copy_at) = (true, None);
         }
-        if self.ledger.in_flight > 0 && self.probe_at() <= now {
+        if self.awaits() && self.probe_at() <= now {
             self.probe.on_deadline(now);
             self.stats.probes += 1;
         }
@@ -317,16 +327,22 @@ impl<C: Clone> Flight<C> {
         }
     }
 
+    /// Whether an acknowledgement should come.
+    fn awaits(&self) -> bool {
+        self.ledger.in_flight > 0 || self.ledger.unknown > 0
+    }
+
     fn has_room(&self) -> bool {
         self.ledger.in_flight < self.controller.window()
     }
 
     fn probe_at(&self) -> Instant {
         let window_closed = self.peer_room() < self.max_packet && self.is_small();
-        self.probe.deadline(&self.rtt, self.sack_delay, window_closed)
+        let held_back = if self.asked { ASKED_DELAY } else { self.sack_delay };
+        self.probe.deadline(&self.rtt, held_back, window_closed)
     }
 
-    fn is_small(&self) -> bool {
+    pub(super) fn is_small(&self) -> bool {
         self.ledger.in_flight <= SMALL_FLIGHT * self.max_packet
     }
 
@@ -353,7 +369,7 @@ impl<C: Clone> Flight<C> {
         let snapshot = self.rate.snapshot(now, self.ledger.in_flight);
         let serial = self.take_serial();
         let chunk = self.ledger.send_again(now, tsn, size, serial, snapshot)?.clone();
-        self.order.push_back((serial, tsn));
+        self.order.push(serial, tsn);
         self.into_packet(tsn, size, serial);
         Some((tsn, chunk))
     }
@@ -370,35 +386,24 @@ impl<C: Clone> Flight<C> {
 
     /// The chunk under way whose last transmission is the oldest, if it is not in this packet.
     fn oldest(&mut self, wanted: impl Fn(&super::ledger::Sent<C>) -> bool) -> Option<Tsn> {
-        self.drop_void();
-        let &(serial, tsn) = self.order.front()?;
+        let under_way = self.order.oldest(&self.ledger);
+        let (serial, tsn) = under_way.or_else(|| self.order.oldest_unknown(&self.ledger))?;
         if self.packet.last.is_some() && serial >= self.packet.serial {
             return None;
         }
         self.ledger.get(tsn).filter(|sent| wanted(sent)).map(|_| tsn)
     }
 
-    /// Drops transmissions from the front that are not the last of a chunk under way.
-    pub(super) fn drop_void(&mut self) {
-        while let Some(&(serial, tsn)) = self.order.front() {
-            let is_last =
-                |sent: &super::ledger::Sent<C>| sent.state == State::UnderWay && sent.serial == serial;
-            if self.ledger.get(tsn).is_some_and(is_last) {
-                break;
-            }
-            self.order.pop_front();
-        }
-    }
-
     /// Sets the time of the next early copy.
     pub(super) fn arm_copies(&mut self, now: Instant) {
         self.copy_at = None;
-        if self.copies_due || self.ledger.in_flight == 0 || !self.is_small() {
-            self.copies_due &= self.ledger.in_flight > 0 && self.is_small();
+        let is_sparse = self.ledger.in_flight > 0 && self.is_small() && !self.has_more;
+        self.copies_due &= is_sparse;
+        if self.copies_due || !is_sparse {
             return;
         }
-        self.drop_void();
-        for &(serial, tsn) in &self.order {
+        self.order.oldest(&self.ledger);
+        for (serial, tsn) in self.order.iter() {
             let Some(sent) = self.ledger.get(tsn) else { continue };
             if sent.serial == serial && sent.times == 1 && sent.state == State::UnderWay {
                 if self.copies.wants(now, sent.urgent) {

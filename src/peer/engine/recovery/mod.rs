@@ -18,11 +18,14 @@ mod acknowledging;
 mod copies;
 mod flight;
 mod ledger;
+mod order;
 mod probe;
 mod rack;
 mod rate;
 mod rtt;
 mod sack;
+#[cfg(test)]
+mod simulation;
 mod spurious;
 mod tsn;
 
