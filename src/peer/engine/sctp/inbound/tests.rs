@@ -141,7 +141,7 @@ fn a_gap_in_one_stream_does_not_hold_up_another() {
 #[test]
 fn readable_is_told_again_only_after_all_was_taken() {
     let mut inbound = inbound(true, 1 << 20);
-    let mut put = |inbound: &mut Inbound, n: u32| {
+    let put = |inbound: &mut Inbound, n: u32| {
         inbound.on_data(&Piece::whole(FIRST.wrapping_add(n), 0, n, 10).data(true)).unwrap()
     };
     assert_eq!(put(&mut inbound, 0), Arrival::Readable);
@@ -238,7 +238,7 @@ fn a_window_full_of_beginnings_ends_the_association_rather_than_stand_still() {
 #[test]
 fn what_does_not_fit_is_refused_until_the_reader_takes_something() {
     let mut inbound = inbound(true, 100_000);
-    let mut put = |inbound: &mut Inbound, n: u32| {
+    let put = |inbound: &mut Inbound, n: u32| {
         inbound.on_data(&Piece::whole(FIRST.wrapping_add(n), 0, n, 1000).data(true))
     };
     let full = (0..).position(|n| put(&mut inbound, n) == Ok(Arrival::NoRoom)).unwrap() as u32;

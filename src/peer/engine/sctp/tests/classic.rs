@@ -4,7 +4,7 @@ use super::codec::Chunk;
 use super::*;
 
 /// Side 1 is the classic one.
-fn classic(link: Link) -> Pair {
+fn classic(link: LinkConfig) -> Pair {
     let old = Config {
         receive_window: 1 << 20,
         interleaving: false,
@@ -50,7 +50,7 @@ fn forget_haste(from: usize, packet: &mut Vec<u8>) {
 
 #[test]
 fn nothing_is_sent_that_it_does_not_know() {
-    let mut pair = classic(Link::default());
+    let mut pair = classic(LinkConfig::default());
     let seen = Rc::new(Cell::new(0));
     let count = Rc::clone(&seen);
     pair.watch = Some(Box::new(move |from, packet| {
@@ -79,7 +79,7 @@ fn nothing_is_sent_that_it_does_not_know() {
 
 #[test]
 fn echoes_and_bulk_go_through_with_loss() {
-    let link = Link { loss: 20, jitter: Duration::from_millis(2), ..Link::default() };
+    let link = LinkConfig { loss: 0.02, jitter: Duration::from_millis(2), ..LinkConfig::default() };
     let mut pair = classic(link);
     for _ in 0..100 {
         let before = [pair.received(0, 0), pair.received(1, 0)];
@@ -101,7 +101,7 @@ fn echoes_and_bulk_go_through_with_loss() {
 
 #[test]
 fn sacks_that_come_late_cost_no_retransmission() {
-    let mut pair = classic(Link::default());
+    let mut pair = classic(LinkConfig::default());
     for _ in 0..30 {
         pair.send(0, 0, vec![1; 500]);
         pair.run(Duration::from_secs(1));
@@ -113,7 +113,7 @@ fn sacks_that_come_late_cost_no_retransmission() {
 
 #[test]
 fn i_data_is_used_between_new_ones() {
-    let mut pair = Pair::connected(1, Link::default());
+    let mut pair = Pair::connected(1, LinkConfig::default());
     let sent = record(&mut pair, 0);
     pair.send(0, 0, "x");
     pair.settle();

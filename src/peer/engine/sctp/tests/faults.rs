@@ -63,7 +63,7 @@ fn check(seed: u64, steps: &[Step], options: [(bool, bool, usize); 2]) -> Result
         Config { interleaving, zero_checksum, receive_window: window, max_message: 60_000, ..config(number) }
     });
     let windows = configs.each_ref().map(|config| config.receive_window);
-    let mut pair = Pair::new(seed, Link::default(), configs);
+    let mut pair = Pair::new(seed, LinkConfig::default(), configs);
     let old = Rc::new(RefCell::new(Vec::new()));
     let keep = Rc::clone(&old);
     pair.watch = Some(Box::new(move |from, packet| {
@@ -84,11 +84,16 @@ fn check(seed: u64, steps: &[Step], options: [(bool, bool, usize); 2]) -> Result
                 }
             }
             Step::Wait(time) => pair.run(time),
-            Step::Loss(there, back) => (pair.links[0].loss, pair.links[1].loss) = (there, back),
-            Step::Jitter(ms) => {
-                pair.links.iter_mut().for_each(|link| link.jitter = Duration::from_millis(ms))
+            Step::Loss(there, back) => {
+                pair.links[0].config.loss = f64::from(there) / 1000.0;
+                pair.links[1].config.loss = f64::from(back) / 1000.0;
             }
-            Step::Duplicates(of) => pair.links.iter_mut().for_each(|link| link.duplicates = of),
+            Step::Jitter(ms) => {
+                pair.links.iter_mut().for_each(|link| link.config.jitter = Duration::from_millis(ms));
+            }
+            Step::Duplicates(of) => {
+                pair.links.iter_mut().for_each(|link| link.config.duplicate = f64::from(of) / 1000.0);
+            }
             Step::Reads(side, reads) => pair.sides[side].reads = reads,
             Step::Reset(side, stream) => pair.sides[side].sctp.reset_stream(pair.now, stream),
             Step::Shutdown(side) => {
@@ -96,10 +101,12 @@ fn check(seed: u64, steps: &[Step], options: [(bool, bool, usize); 2]) -> Result
                 is_shut = true;
             }
             Step::Outage(time) => {
-                let links = pair.links.clone();
-                pair.links.iter_mut().for_each(|link| link.loss = 1000);
+                let configs = pair.links.each_ref().map(|link| link.config);
+                pair.links.iter_mut().for_each(|link| link.config.loss = 1.0);
                 pair.run(time);
-                pair.links = links;
+                for (link, config) in pair.links.iter_mut().zip(configs) {
+                    link.config = config;
+                }
             }
             Step::Replay(which) => {
                 let packets = old.borrow();
@@ -121,7 +128,7 @@ fn check(seed: u64, steps: &[Step], options: [(bool, bool, usize); 2]) -> Result
     }
     // The weather clears: all must end well.
     for side in 0..2 {
-        pair.links[side] = Link::default();
+        pair.links[side].config = LinkConfig::default();
         pair.sides[side].reads = true;
     }
     let arrived = |pair: &Pair| {

@@ -3,7 +3,8 @@
 use super::*;
 
 fn pair(interval: Option<Duration>) -> Pair {
-    let mut pair = Pair::new(1, Link::default(), [Config { heartbeat: interval, ..config(1) }, config(2)]);
+    let mut pair =
+        Pair::new(1, LinkConfig::default(), [Config { heartbeat: interval, ..config(1) }, config(2)]);
     pair.connect();
     pair
 }
@@ -33,7 +34,7 @@ fn heartbeats_are_sent_at_their_interval_and_answered() {
 #[test]
 fn a_peer_that_is_gone_is_noticed() {
     let mut pair = pair(Some(Duration::from_secs(5)));
-    pair.links[1].loss = 1000;
+    pair.links[1].config.loss = 1.0;
     let from = pair.now;
     assert!(pair.run_until(Duration::from_secs(120), |pair| pair.closed(0).is_some()));
     assert_eq!(pair.closed(0), Some(&CloseReason::Silent));
@@ -43,7 +44,7 @@ fn a_peer_that_is_gone_is_noticed() {
 #[test]
 fn data_without_any_answer_ends_it_too() {
     let mut pair = pair(None);
-    pair.links[1].loss = 1000;
+    pair.links[1].config.loss = 1.0;
     pair.send(0, 0, "anyone?");
     assert!(pair.run_until(Duration::from_secs(120), |pair| pair.closed(0).is_some()));
     assert_eq!(pair.closed(0), Some(&CloseReason::Silent));

@@ -16,9 +16,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use self::link::{Link, Pair, config, kinds};
+use self::link::{Pair, config, kinds};
 use super::codec::{Abilities, Init, Packet, Writer, code, kind, seal};
 use super::*;
+use crate::peer::engine::simulator::LinkConfig;
 
 /// A packet to `tag` with a checksum.
 fn packet(tag: u32, fill: impl FnOnce(&mut Writer<'_>)) -> Vec<u8> {

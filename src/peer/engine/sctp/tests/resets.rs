@@ -9,8 +9,11 @@ fn is_reset(pair: &Pair, side: usize, stream: u16, by_peer: bool) -> bool {
 
 #[test]
 fn a_stream_is_reset_after_all_that_it_took_has_arrived_and_serves_again() {
-    let links = [Link::default(), Link { loss: 150, jitter: Duration::from_millis(5), ..Link::default() }];
-    for (seed, link) in (0..20).flat_map(|seed| links.clone().map(|link| (seed, link))) {
+    let links = [
+        LinkConfig::default(),
+        LinkConfig { loss: 0.15, jitter: Duration::from_millis(5), ..LinkConfig::default() },
+    ];
+    for (seed, link) in (0..20).flat_map(|seed| links.map(|link| (seed, link))) {
         let mut pair = Pair::connected(seed, link);
         pair.send(0, 4, vec![1; 50_000]);
         pair.send(0, 5, vec![1; 50_000]);
@@ -29,7 +32,7 @@ fn a_stream_is_reset_after_all_that_it_took_has_arrived_and_serves_again() {
 
 #[test]
 fn both_sides_reset_at_once() {
-    let mut pair = Pair::connected(1, Link::default());
+    let mut pair = Pair::connected(1, LinkConfig::default());
     for side in 0..2 {
         pair.send(side, 4, "x");
         pair.sides[side].sctp.reset_stream(pair.now, 4);
@@ -41,7 +44,7 @@ fn both_sides_reset_at_once() {
 
 #[test]
 fn more_streams_than_fit_one_request_are_all_reset() {
-    let mut pair = Pair::connected(1, Link::default());
+    let mut pair = Pair::connected(1, LinkConfig::default());
     for stream in 0..1000 {
         pair.sides[0].sctp.reset_stream(pair.now, stream);
     }
@@ -67,7 +70,7 @@ fn responses(sent: &[Vec<u8>]) -> Vec<(u32, u32)> {
 
 /// A pair, the tag of side 1, and the number of side 0's next request and TSN.
 fn forged() -> (Pair, u32, u32) {
-    let mut pair = Pair::connected(1, Link::default());
+    let mut pair = Pair::connected(1, LinkConfig::default());
     pair.run(Duration::from_secs(1));
     let sent = record(&mut pair, 0);
     pair.send(0, 9, "x");
@@ -160,7 +163,7 @@ fn what_we_do_not_do_is_denied() {
 
 #[test]
 fn a_stream_is_free_again_though_the_peer_never_answers() {
-    let mut pair = Pair::connected(1, Link::default());
+    let mut pair = Pair::connected(1, LinkConfig::default());
     pair.run(Duration::from_secs(1));
     pair.watch = Some(Box::new(|_, packet| !kinds(packet).contains(&kind::RE_CONFIG)));
     pair.sides[0].sctp.reset_stream(pair.now, 3);

@@ -17,9 +17,12 @@ fn shut_down(pair: &mut Pair, sides: &[usize]) {
 
 #[test]
 fn all_that_was_taken_arrives_before_the_end_whoever_begins_it() {
-    let links = [Link::default(), Link { loss: 100, jitter: Duration::from_millis(5), ..Link::default() }];
+    let links = [
+        LinkConfig::default(),
+        LinkConfig { loss: 0.1, jitter: Duration::from_millis(5), ..LinkConfig::default() },
+    ];
     for sides in [&[0][..], &[1], &[0, 1]] {
-        for (seed, link) in (0..10).flat_map(|seed| links.clone().map(|link| (seed, link))) {
+        for (seed, link) in (0..10).flat_map(|seed| links.map(|link| (seed, link))) {
             let mut pair = Pair::connected(seed, link);
             for side in 0..2 {
                 for n in 0..10u8 {
@@ -37,7 +40,7 @@ fn all_that_was_taken_arrives_before_the_end_whoever_begins_it() {
 
 #[test]
 fn nothing_is_taken_any_more() {
-    let mut pair = Pair::connected(1, Link::default());
+    let mut pair = Pair::connected(1, LinkConfig::default());
     pair.sides[0].sctp.shutdown(pair.now);
     let late = pair.sides[0].sctp.send(pair.now, 0, 51, Bytes::from_static(b"late"));
     assert_eq!(late, Err(SendError::Closed));
@@ -47,7 +50,7 @@ fn nothing_is_taken_any_more() {
 #[test]
 fn each_packet_of_the_end_may_be_lost() {
     for lost in 0..6 {
-        let mut pair = Pair::connected(1, Link::default());
+        let mut pair = Pair::connected(1, LinkConfig::default());
         pair.run(Duration::from_secs(1));
         let mut count = 0;
         pair.watch = Some(Box::new(move |_, _| {
@@ -62,7 +65,7 @@ fn each_packet_of_the_end_may_be_lost() {
 
 #[test]
 fn messages_can_be_read_after_the_end() {
-    let mut pair = Pair::connected(1, Link::default());
+    let mut pair = Pair::connected(1, LinkConfig::default());
     pair.sides[1].reads = false;
     pair.send(0, 0, "last words");
     shut_down(&mut pair, &[0]);
@@ -71,9 +74,9 @@ fn messages_can_be_read_after_the_end() {
 
 #[test]
 fn a_peer_that_never_answers_is_given_up() {
-    let mut pair = Pair::connected(1, Link::default());
+    let mut pair = Pair::connected(1, LinkConfig::default());
     pair.run(Duration::from_secs(1));
-    pair.links[1].loss = 1000;
+    pair.links[1].config.loss = 1.0;
     pair.sides[0].sctp.shutdown(pair.now);
     assert!(pair.run_until(Duration::from_secs(60), |pair| pair.closed(0).is_some()));
     assert_eq!(pair.closed(0), Some(&CloseReason::Silent));
@@ -81,7 +84,7 @@ fn a_peer_that_never_answers_is_given_up() {
 
 #[test]
 fn before_the_handshake_is_done_it_ends_at_once() {
-    let mut pair = Pair::new(1, Link::default(), [config(1), config(2)]);
+    let mut pair = Pair::new(1, LinkConfig::default(), [config(1), config(2)]);
     pair.sides[0].sctp.connect(pair.now);
     pair.settle();
     pair.sides[0].sctp.shutdown(pair.now);

@@ -3,7 +3,7 @@
 use super::*;
 
 /// Side 1 with this window, side 0 with this much to send in messages of 16 KiB.
-fn pair(window: usize, link: Link, bytes: usize) -> Pair {
+fn pair(window: usize, link: LinkConfig, bytes: usize) -> Pair {
     let mut pair = Pair::new(1, link, [config(1), Config { receive_window: window, ..config(2) }]);
     pair.connect();
     pair.sides[1].reads = false;
@@ -15,7 +15,7 @@ fn pair(window: usize, link: Link, bytes: usize) -> Pair {
 
 #[test]
 fn a_reader_that_stops_stops_the_sender_and_holds_no_more_than_its_window() {
-    let mut pair = pair(1 << 20, Link::default(), 8 << 20);
+    let mut pair = pair(1 << 20, LinkConfig::default(), 8 << 20);
     pair.run(Duration::from_secs(10));
     assert!(pair.most_held(1) <= (1 << 20) + (1 << 19) + (64 << 10), "{}", pair.most_held(1));
     assert!(pair.sides[0].sctp.buffered(0) >= 6 << 20);
@@ -25,7 +25,7 @@ fn a_reader_that_stops_stops_the_sender_and_holds_no_more_than_its_window() {
 
 #[test]
 fn a_sender_resumes_within_a_round_trip_of_the_reader() {
-    for link in [Link::default(), Link { loss: 20, ..Link::default() }] {
+    for link in [LinkConfig::default(), LinkConfig { loss: 0.02, ..LinkConfig::default() }] {
         let mut pair = pair(1 << 20, link, 8 << 20);
         pair.run(Duration::from_secs(20));
         let from = pair.now;
@@ -40,7 +40,7 @@ fn a_sender_resumes_within_a_round_trip_of_the_reader() {
 #[test]
 fn the_smallest_window_lets_the_largest_message_through() {
     let small = Config { receive_window: 1, max_message: 20_000, ..config(2) };
-    let mut pair = Pair::new(1, Link::default(), [config(1), small]);
+    let mut pair = Pair::new(1, LinkConfig::default(), [config(1), small]);
     pair.connect();
     for stream in 0..20 {
         pair.send(0, stream, vec![1; 20_000]);
@@ -53,7 +53,7 @@ fn the_smallest_window_lets_the_largest_message_through() {
 fn tiny_messages_are_charged_for_what_they_cost() {
     let mut pair = Pair::new(
         1,
-        Link::default(),
+        LinkConfig::default(),
         [config(1), Config { receive_window: 256 << 10, max_message: 1000, ..config(2) }],
     );
     pair.connect();
@@ -71,7 +71,7 @@ fn tiny_messages_are_charged_for_what_they_cost() {
 #[test]
 fn many_large_messages_at_once_do_not_stop_each_other() {
     let mut pair =
-        Pair::new(1, Link::default(), [config(1), Config { receive_window: 1 << 20, ..config(2) }]);
+        Pair::new(1, LinkConfig::default(), [config(1), Config { receive_window: 1 << 20, ..config(2) }]);
     pair.connect();
     for stream in 0..40 {
         pair.send(0, stream, vec![1; 250_000]);
