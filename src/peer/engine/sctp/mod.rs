@@ -19,6 +19,9 @@ mod association;
 mod codec;
 mod config;
 mod event;
+#[cfg(any(test, fuzzing))]
+#[cfg_attr(not(fuzzing), allow(unreachable_pub))]
+pub mod fuzzing;
 mod inbound;
 mod outbound;
 #[cfg(test)]

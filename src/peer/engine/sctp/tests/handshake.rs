@@ -190,8 +190,7 @@ fn an_init_must_have_a_checksum_no_tag_and_no_company() {
     let answers = |pair: &mut Pair, packet: &[u8]| {
         let sent = record(pair, 1);
         pair.inject(1, packet);
-        let count = sent.borrow().len();
-        count
+        sent.take().len()
     };
     let mut zero = init.clone();
     zero[8..12].fill(0);
