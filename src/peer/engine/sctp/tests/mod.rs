@@ -2,6 +2,7 @@
 
 mod classic;
 mod faults;
+mod figures;
 mod handshake;
 mod heartbeats;
 mod link;
