@@ -149,7 +149,10 @@ impl<C: Clone> Flight<C> {
             if bounded != self.rtt.smoothed() {
                 self.rtt.on_sample(now, bounded);
             }
-            self.rack.on_delivered(now, newest.sent_at, newest.serial);
+            // Behind a long queue the original may take so long: what left before the copy is not lost by it.
+            if since_first > self.rtt.probe_after() {
+                self.rack.on_delivered(now, newest.sent_at, newest.serial);
+            }
         }
         if self.recovery.on_delivered(newest.serial) {
             self.rack.on_recovered();

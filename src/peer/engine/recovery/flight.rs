@@ -170,7 +170,7 @@ impl<C: Clone> Flight<C> {
         let serial = self.take_serial();
         let tsn = self.ledger.push(now, chunk, bytes, size, urgent, serial, snapshot);
         self.order.push(serial, tsn);
-        self.into_packet(tsn, size, serial);
+        self.add_to_packet(tsn, size, serial);
         self.has_more = true;
         self.stats.chunks += 1;
         tsn
@@ -327,9 +327,9 @@ impl<C: Clone> Flight<C> {
         }
     }
 
-    /// Whether an acknowledgement should come.
+    /// Whether only a probe can tell what became of what is under way: the reordering window tells sooner.
     fn awaits(&self) -> bool {
-        self.ledger.in_flight > 0 || self.ledger.unknown > 0
+        self.reorder_at.is_none() && (self.ledger.in_flight > 0 || self.ledger.unknown > 0)
     }
 
     fn has_room(&self) -> bool {
@@ -352,7 +352,7 @@ impl<C: Clone> Flight<C> {
         serial
     }
 
-    fn into_packet(&mut self, tsn: Tsn, size: usize, serial: u64) {
+    fn add_to_packet(&mut self, tsn: Tsn, size: usize, serial: u64) {
         if self.packet.last.is_none() {
             self.packet.serial = serial;
         }
@@ -370,7 +370,7 @@ impl<C: Clone> Flight<C> {
         let serial = self.take_serial();
         let chunk = self.ledger.send_again(now, tsn, size, serial, snapshot)?.clone();
         self.order.push(serial, tsn);
-        self.into_packet(tsn, size, serial);
+        self.add_to_packet(tsn, size, serial);
         Some((tsn, chunk))
     }
 
@@ -405,11 +405,10 @@ impl<C: Clone> Flight<C> {
         self.order.oldest(&self.ledger);
         for (serial, tsn) in self.order.iter() {
             let Some(sent) = self.ledger.get(tsn) else { continue };
-            if sent.serial == serial && sent.times == 1 && sent.state == State::UnderWay {
-                if self.copies.wants(now, sent.urgent) {
-                    self.copy_at = Some(sent.sent_at + Copies::wait(self.rtt.smoothed()));
-                    return;
-                }
+            let is_original = sent.serial == serial && sent.times == 1 && sent.state == State::UnderWay;
+            if is_original && self.copies.wants(now, sent.urgent) {
+                self.copy_at = Some(sent.sent_at + Copies::wait(self.rtt.smoothed()));
+                return;
             }
         }
     }
