@@ -35,9 +35,14 @@ mod tests;
 mod tsn;
 
 pub(crate) use copies::EarlyCopies;
+// Until `sctp` uses all of it.
+#[allow(unused_imports)]
 pub(crate) use flight::{Flight, PathDead, Stats};
+#[allow(unused_imports)]
 pub(crate) use rtt::Rtt;
+#[allow(unused_imports)]
 pub(crate) use sack::{Sack, SackError, SackOutcome};
+#[allow(unused_imports)]
 pub(crate) use tsn::Tsn;
 
 /// How a path's losses are found and answered.
