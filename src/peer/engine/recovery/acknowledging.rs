@@ -149,7 +149,10 @@ impl<C: Clone> Flight<C> {
             if bounded != self.rtt.smoothed() {
                 self.rtt.on_sample(now, bounded);
             }
-            self.rack.on_delivered(now, newest.sent_at, newest.serial);
+            // Behind a long queue the original may take so long: what left before the copy is not lost by it.
+            if since_first > self.rtt.probe_after() {
+                self.rack.on_delivered(now, newest.sent_at, newest.serial);
+            }
         }
         if self.recovery.on_delivered(newest.serial) {
             self.rack.on_recovered();
@@ -267,9 +270,11 @@ impl<C: Clone> Flight<C> {
     }
 
     fn on_reneged(&mut self, sack: &Sack<'_>) {
+        let mut gaps = sack.gaps.iter().peekable();
         let is_kept = |tsn: Tsn| {
             let offset = tsn.distance(sack.cumulative);
-            sack.gaps.iter().any(|&(start, end)| (i32::from(start)..=i32::from(end)).contains(&offset))
+            while gaps.next_if(|&&(_, end)| i32::from(end) < offset).is_some() {}
+            gaps.peek().is_some_and(|&&(start, _)| i32::from(start) <= offset)
         };
         let last = self.ledger.next().previous();
         for tsn in self.ledger.renege(last, is_kept) {

@@ -170,14 +170,15 @@ impl<C: Clone> Flight<C> {
         let serial = self.take_serial();
         let tsn = self.ledger.push(now, chunk, bytes, size, urgent, serial, snapshot);
         self.order.push(serial, tsn);
-        self.into_packet(tsn, size, serial);
+        self.add_to_packet(tsn, size, serial);
         self.has_more = true;
         self.stats.chunks += 1;
         tsn
     }
 
     /// The next chunk that is to be sent again and has at most `room` bytes of user data: lost, as a probe or
-    /// as an early copy. It counts as sent. None: go on with new chunks, or with the next packet.
+    /// as an early copy. It counts as sent. None: go on with new chunks, or with the next packet. A chunk waits
+    /// for a packet that has room for it, so what else is in packets must not always take that room.
     pub(crate) fn take_again(&mut self, now: Instant, room: usize) -> Option<(Tsn, C)> {
         if let Some(tsn) = self.next_lost() {
             if !self.may_send(now) && !self.probe.is_due() {
@@ -216,7 +217,8 @@ impl<C: Clone> Flight<C> {
         None
     }
 
-    /// The packet is closed and leaves with so many bytes.
+    /// The packet is closed and leaves with so many bytes, all headers that are known counted. Without chunks of
+    /// data in it nothing happens.
     pub(crate) fn packet_sent(&mut self, now: Instant, bytes: usize) {
         let asked = self.ask_immediate();
         let packet = std::mem::take(&mut self.packet);
@@ -234,7 +236,8 @@ impl<C: Clone> Flight<C> {
         self.arm_copies(now);
     }
 
-    /// Nothing was there to send although the windows were open.
+    /// There is nothing more to send, new or lost. To be told whenever that is so after packets were built, even if
+    /// a window is closed as well: small flights get early copies only then.
     pub(crate) fn out_of_data(&mut self, now: Instant) {
         if self.has_room() {
             self.rate.on_limited(self.ledger.in_flight);
@@ -327,9 +330,9 @@ impl<C: Clone> Flight<C> {
         }
     }
 
-    /// Whether an acknowledgement should come.
+    /// Whether only a probe can tell what became of what is under way: the reordering window tells sooner.
     fn awaits(&self) -> bool {
-        self.ledger.in_flight > 0 || self.ledger.unknown > 0
+        self.reorder_at.is_none() && (self.ledger.in_flight > 0 || self.ledger.unknown > 0)
     }
 
     fn has_room(&self) -> bool {
@@ -352,7 +355,7 @@ impl<C: Clone> Flight<C> {
         serial
     }
 
-    fn into_packet(&mut self, tsn: Tsn, size: usize, serial: u64) {
+    fn add_to_packet(&mut self, tsn: Tsn, size: usize, serial: u64) {
         if self.packet.last.is_none() {
             self.packet.serial = serial;
         }
@@ -370,7 +373,7 @@ impl<C: Clone> Flight<C> {
         let serial = self.take_serial();
         let chunk = self.ledger.send_again(now, tsn, size, serial, snapshot)?.clone();
         self.order.push(serial, tsn);
-        self.into_packet(tsn, size, serial);
+        self.add_to_packet(tsn, size, serial);
         Some((tsn, chunk))
     }
 
@@ -405,11 +408,10 @@ impl<C: Clone> Flight<C> {
         self.order.oldest(&self.ledger);
         for (serial, tsn) in self.order.iter() {
             let Some(sent) = self.ledger.get(tsn) else { continue };
-            if sent.serial == serial && sent.times == 1 && sent.state == State::UnderWay {
-                if self.copies.wants(now, sent.urgent) {
-                    self.copy_at = Some(sent.sent_at + Copies::wait(self.rtt.smoothed()));
-                    return;
-                }
+            let is_original = sent.serial == serial && sent.times == 1 && sent.state == State::UnderWay;
+            if is_original && self.copies.wants(now, sent.urgent) {
+                self.copy_at = Some(sent.sent_at + Copies::wait(self.rtt.smoothed()));
+                return;
             }
         }
     }

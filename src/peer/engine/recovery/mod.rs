@@ -26,13 +26,23 @@ mod rtt;
 mod sack;
 #[cfg(test)]
 mod simulation;
+#[cfg(test)]
+#[path = "../simulator/mod.rs"]
+pub(super) mod simulator;
 mod spurious;
+#[cfg(test)]
+mod tests;
 mod tsn;
 
 pub(crate) use copies::EarlyCopies;
+// Until `sctp` uses all of it.
+#[allow(unused_imports)]
 pub(crate) use flight::{Flight, PathDead, Stats};
+#[allow(unused_imports)]
 pub(crate) use rtt::Rtt;
+#[allow(unused_imports)]
 pub(crate) use sack::{Sack, SackError, SackOutcome};
+#[allow(unused_imports)]
 pub(crate) use tsn::Tsn;
 
 /// How a path's losses are found and answered.
