@@ -190,13 +190,14 @@ impl Transfer {
             let (tsn, fragment) = if let Some(again) = self.flight.take_again(now, room) {
                 again
             } else {
-                if !self.flight.may_send(now) || self.is_far_ahead() {
-                    break;
-                }
                 let Some(next) = outbound.peek(full) else {
                     self.flight.out_of_data(now);
                     break;
                 };
+                if !self.flight.may_send(now) || self.is_far_ahead() {
+                    self.flight.held_back();
+                    break;
+                }
                 if self.flight.peer_room() < next {
                     break;
                 }
