@@ -177,6 +177,10 @@ pub trait DataChannel: fmt::Debug + Send {
     /// [`ChannelClosed`] when nothing can be sent any more.
     fn send(&mut self, message: Bytes) -> Result<(), ChannelClosed>;
 
+    /// Says that a burst of [`send`](Self::send) is over: what waits may leave now, several messages to a
+    /// packet. A hint; a stack that sends at once, or with the next poll, need not listen.
+    fn push(&mut self) {}
+
     /// Ready when the peer has acknowledged all that was sent.
     ///
     /// # Errors
