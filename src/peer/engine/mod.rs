@@ -4,6 +4,7 @@
 
 #![allow(dead_code)]
 
+mod certificate;
 mod congestion;
 mod connection;
 mod gathering;
