@@ -1,0 +1,4 @@
+//! What a connection promises, against another one.
+
+mod opening;
+mod world;
