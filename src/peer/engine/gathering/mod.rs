@@ -22,6 +22,8 @@ mod interfaces;
 mod relays;
 mod resend;
 mod stun;
+#[cfg(test)]
+mod tests;
 mod turn;
 
 use std::net::{IpAddr, SocketAddr};

@@ -190,9 +190,14 @@ impl Udp {
                 segment_size: segment.filter(|size| *size < train.len()),
                 src_ip: None,
             };
-            let result = self
-                .io
-                .try_io(Interest::WRITABLE, || self.state.try_send(UdpSockRef::from(&self.io), &transmit));
+            let send = || self.state.try_send(UdpSockRef::from(&self.io), &transmit);
+            // Asked first without the runtime, which does not know of a new socket that it is writable.
+            let result = match send() {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.io.try_io(Interest::WRITABLE, send)
+                }
+                result => result,
+            };
             match result {
                 Ok(()) => *sent = sent.saturating_add(train.len()),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Err(error),
@@ -283,6 +288,13 @@ mod tests {
                 .unwrap();
         }
         all
+    }
+
+    #[tokio::test]
+    async fn a_socket_sends_from_its_first_moment() {
+        let (a, b) = (bind(Ipv4Addr::LOCALHOST), bind(Ipv4Addr::LOCALHOST));
+        a.try_send(b.local(), b"now", None, &mut 0).unwrap();
+        assert_eq!(receive(&b, 1).await.len(), 1);
     }
 
     #[tokio::test]
