@@ -27,6 +27,11 @@ fn webrtc_rs() -> Arc<dyn Stack> {
     Arc::new(farlink::peer::webrtc_rs::WebRtcRs::new().resolve_mdns(false))
 }
 
+#[cfg(feature = "engine")]
+fn engine() -> Arc<dyn Stack> {
+    Arc::new(farlink::peer::engine::Engine::new().resolve_mdns(false))
+}
+
 /// Each promise against each stack.
 macro_rules! promises {
     ($($promise:ident),* $(,)?) => {
@@ -34,6 +39,13 @@ macro_rules! promises {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $promise() {
                 super::$promise(super::memory()).await;
+            })*
+        }
+        #[cfg(feature = "engine")]
+        mod engine_stack {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $promise() {
+                super::$promise(super::engine()).await;
             })*
         }
         #[cfg(feature = "webrtc")]

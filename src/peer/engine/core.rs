@@ -30,7 +30,6 @@ use crate::peer::{Candidate, ChannelClosed, PeerError, PeerState};
 const TELL_ROOM: usize = 64 * 1024;
 
 /// The one object of a peer, and its task's waker.
-#[derive(Debug)]
 pub(super) struct Shared {
     core: Mutex<Core>,
     /// The task of the peer.
@@ -77,7 +76,6 @@ impl Shared {
 }
 
 /// A peer, but for the task that drives it.
-#[derive(Debug)]
 pub(super) struct Core {
     pub(super) connection: Connection,
     /// From the moment that gathering starts.

@@ -77,11 +77,7 @@ impl Driver {
             Errand::Connect { stream, to, name } => Box::pin(async move {
                 Done::Connected(stream, Stream::connect(to, name.as_deref(), &trust, ERRAND).await)
             }),
-            Errand::LookUp(named) if self.settings.resolve_mdns => Box::pin(async move {
-                let address = sockets::look_up(named.name(), ERRAND).await;
-                Done::LookedUp(named, address)
-            }),
-            Errand::LookUp(_) => return,
+            Errand::LookUp(named) => Box::pin(async move { Done::LookedUp(named, None) }),
             Errand::Reach(to) => {
                 Box::pin(async move { Done::Reached(to, IceTcp::connect(to, ERRAND).await) })
             }

@@ -147,6 +147,7 @@ impl Outlet {
     }
 
     fn over_tcp(&mut self, to: SocketAddr, datagram: &[u8]) {
+        let room = self.tcp.len() < MAX_TCP;
         match self.tcp.iter_mut().find(|(peer, _)| *peer == to) {
             Some((_, Some(connection))) => {
                 if !connection.send(datagram) {
@@ -156,7 +157,7 @@ impl Outlet {
             }
             // Lost, and sent again when the connection stands.
             Some((_, None)) => {}
-            None if self.tcp.len() < MAX_TCP => {
+            None if room => {
                 self.tcp.push((to, None));
                 self.unreached.push(to);
             }
