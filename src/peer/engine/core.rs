@@ -18,9 +18,7 @@ use futures_util::task::AtomicWaker;
 use tokio::sync::{mpsc, watch};
 use tracing::debug;
 
-use super::connection::{
-    Connection, DATA, Event, LocalCandidate, Message, NamedCandidate, RemoteCandidate,
-};
+use super::connection::{Connection, DATA, Event, LocalCandidate, Message, NamedCandidate, RemoteCandidate};
 use super::gathering::{self, Gatherer, ServerId, StreamId};
 use super::outlet::Outlet;
 use super::sockets::Udp;
@@ -288,7 +286,9 @@ impl Core {
                 self.opened = true;
                 self.wakes.owner = true;
             }
-            Event::Readable { stream: DATA } | Event::Low { stream: DATA } | Event::Closed { stream: DATA } => {
+            Event::Readable { stream: DATA }
+            | Event::Low { stream: DATA }
+            | Event::Closed { stream: DATA } => {
                 self.wakes.owner = true;
             }
             // The user of a peer has one channel.

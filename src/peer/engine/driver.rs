@@ -71,9 +71,9 @@ impl Driver {
     fn begin(&self, errand: Errand) {
         let trust = self.settings.trust.clone();
         self.errands.push(match errand {
-            Errand::Resolve { server, host, port } => Box::pin(async move {
-                Done::Resolved(server, sockets::resolve(&host, port, ERRAND).await)
-            }),
+            Errand::Resolve { server, host, port } => {
+                Box::pin(async move { Done::Resolved(server, sockets::resolve(&host, port, ERRAND).await) })
+            }
             Errand::Connect { stream, to, name } => Box::pin(async move {
                 Done::Connected(stream, Stream::connect(to, name.as_deref(), &trust, ERRAND).await)
             }),

@@ -127,7 +127,8 @@ impl Stack for Engine {
                 Some(identity) if !identities.is_due(std::time::Instant::now()) => identity,
                 _ => {
                     const CONTEXT: &str = "cannot make a certificate";
-                    let made = tokio::task::spawn_blocking(move || identities.renew(std::time::Instant::now()));
+                    let made =
+                        tokio::task::spawn_blocking(move || identities.renew(std::time::Instant::now()));
                     let made = made.await.map_err(|cause| PeerError::because(CONTEXT, cause))?;
                     made.map_err(|cause| PeerError::because(CONTEXT, cause))?
                 }

@@ -62,9 +62,7 @@ impl Negotiator {
 
 impl PeerConnection for Negotiator {
     fn create_offer(&self) -> BoxFuture<'_, Result<Description, PeerError>> {
-        Box::pin(async {
-            self.begin("cannot create the offer", |core| core.connection.create_offer(now()))
-        })
+        Box::pin(async { self.begin("cannot create the offer", |core| core.connection.create_offer(now())) })
     }
 
     fn accept_offer(&self, offer: Description) -> BoxFuture<'_, Result<Description, PeerError>> {
@@ -90,9 +88,9 @@ impl PeerConnection for Negotiator {
 
     fn add_remote_candidate(&self, candidate: Candidate) -> BoxFuture<'_, Result<(), PeerError>> {
         // Mid and index are not looked at: there is one section, whatever peers call it.
-        Box::pin(async move {
-            self.shared.with(|core| core.add_remote_candidate(now(), &candidate.candidate))
-        })
+        Box::pin(
+            async move { self.shared.with(|core| core.add_remote_candidate(now(), &candidate.candidate)) },
+        )
     }
 
     fn stats(&self) -> BoxFuture<'_, PeerStats> {
