@@ -53,6 +53,8 @@ pub(super) struct Side {
     pub(super) connection: Connection,
     pub(super) events: Vec<(Duration, Event)>,
     pub(super) got: Vec<Message>,
+    /// What came on the negotiation channel instead of an offer.
+    pub(super) answers: Vec<Message>,
     pub(super) opened: Option<Duration>,
     sent: usize,
     pub(super) reads: bool,
@@ -103,6 +105,7 @@ impl World {
                 connection: Connection::new(config, Arc::clone(&identities()[index]), start),
                 events: Vec::new(),
                 got: Vec::new(),
+                answers: Vec::new(),
                 opened: None,
                 sent: 0,
                 reads: true,
