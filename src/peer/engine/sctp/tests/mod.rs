@@ -1,0 +1,11 @@
+//! Two associations over a link.
+
+mod link;
+mod transfer;
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use self::link::{Link, Pair};
+use super::*;
