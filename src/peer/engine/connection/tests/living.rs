@@ -3,8 +3,8 @@
 use super::super::*;
 use super::world::{A, B, World, host, ms, relay};
 use crate::peer::CandidateKind;
-use crate::peer::session::{self, Local};
 use crate::peer::Description;
+use crate::peer::session::{self, Local};
 
 fn phases(world: &World, side: usize) -> Vec<Phase> {
     let state = |(_, event): &(_, Event)| match event {
@@ -95,7 +95,9 @@ fn silence_is_told_after_5_s_and_ends_the_connection_after_10() {
     world.run(ms(7_000));
     let cut = world.now;
     world.lose = Box::new(|_| true);
-    world.until(ms(5_100), |world| world.phase(A) == Phase::Disconnected && world.phase(B) == Phase::Disconnected);
+    world.until(ms(5_100), |world| {
+        world.phase(A) == Phase::Disconnected && world.phase(B) == Phase::Disconnected
+    });
     assert!(world.now - cut >= ms(2_500), "probes are 2 s apart");
     world.until(ms(5_100), |world| matches!(world.phase(A), Phase::Failed(_)));
     world.until(ms(2_100), |world| matches!(world.phase(B), Phase::Failed(_)));
@@ -219,11 +221,13 @@ fn offers_on_the_negotiation_channel_are_answered_and_all_else_ignored() {
     world.open();
     let now = world.now;
     let offer = offer_of(world.connection(B)).encode();
-    for words in ["%%%", "", &Description::answer("v=0").encode(), &Description::offer("v=0").encode(), &offer] {
+    for words in
+        ["%%%", "", &Description::answer("v=0").encode(), &Description::offer("v=0").encode(), &offer]
+    {
         world.connection(B).send(now, NEGOTIATION, Message::text(words.to_owned())).unwrap();
     }
     world.run(ms(200));
-    let answer = world.sides[B].answers.pop();
+    let answer = world.connection(B).ignored.pop();
     let answer = Description::decode(std::str::from_utf8(&answer.unwrap().data).unwrap()).unwrap();
     assert!(answer.sdp.contains("m=video 0 "), "{}", answer.sdp);
     assert!(answer.sdp.contains("a=setup:active") || answer.sdp.contains("a=setup:passive"));
@@ -281,7 +285,7 @@ fn stats_count_bytes_and_know_the_round_trip() {
     world.run(ms(100));
     let stats = world.connection(A).stats();
     assert!(stats.bytes_sent > 1_500 && stats.bytes_received > 1_000, "{stats:?}");
-    assert_eq!(stats.rtt.map(|rtt| rtt.as_millis()), Some(20));
+    assert!(stats.rtt.is_some_and(|rtt| rtt >= ms(20) && rtt <= ms(25)), "{stats:?}");
     assert!(stats.path.is_some());
 }
 

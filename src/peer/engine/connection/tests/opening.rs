@@ -242,7 +242,9 @@ fn candidates_of_the_peer_are_bounded() {
     for number in 0..8 {
         let line = format!("candidate:1 1 udp 1 {number}.local 9 typ host");
         let added = world.connection(A).add_remote_candidate(now, &line).unwrap();
-        assert!(matches!(added, RemoteCandidate::Resolve(named) if named.name() == format!("{number}.local")));
+        assert!(
+            matches!(added, RemoteCandidate::Resolve(named) if named.name() == format!("{number}.local"))
+        );
     }
     let line = "candidate:1 1 udp 1 9.local 9 typ host";
     assert_eq!(world.connection(A).add_remote_candidate(now, line), Err(CandidateError::TooMany));
