@@ -8,9 +8,12 @@ use super::dtls::{Dtls, Record};
 use super::failure::Failure;
 use super::ice::Stun;
 use super::life::Due;
-use super::stand_in::{Association, Event as Sctp};
 use super::{Connection, Early, Event, timing};
+use crate::peer::engine::sctp::{Association, CloseReason, Event as Sctp};
 use crate::peer::{Phase, Role, TransportProtocol};
+
+/// Everybody's port of SCTP.
+const SCTP_PORT: u16 = 5000;
 
 /// The most datagrams of DTLS that are kept until the peer's description comes: a flight or two.
 const MAX_EARLY: usize = 8;
@@ -66,7 +69,7 @@ impl Connection {
         if let Some(dtls) = &mut self.dtls
             && let Err(failure) = dtls.handle_timeout(now)
         {
-            self.fail(failure);
+            self.fail(now, failure);
         }
         if let Some(association) = &mut self.association {
             association.handle_timeout(now);
@@ -104,7 +107,7 @@ impl Connection {
     }
 
     fn handle_dtls(&mut self, now: Instant, from: SocketAddr, to: SocketAddr, datagram: &mut [u8]) {
-        let Self { dtls, association, ice, config, .. } = self;
+        let Self { dtls, association, ice, config, negotiation, .. } = self;
         let Some(dtls) = dtls else {
             if self.early.len() < MAX_EARLY && datagram.len() <= MAX_EARLY_DATAGRAM {
                 self.early.push(Early { from, to, datagram: datagram.to_vec() });
@@ -117,8 +120,9 @@ impl Connection {
         let (mut heard, mut ended) = (false, false);
         let result = dtls.handle_input(now, datagram, |record| match record {
             Record::Connected => {
-                let _ = &config;
-                association.insert(Association::new(now)).connect(now);
+                let port = negotiation.remote().map_or(SCTP_PORT, |remote| remote.sctp_port);
+                let config = config.association(port, ice.rtt());
+                association.insert(Association::new(config, now)).connect(now);
             }
             Record::Data(packet) => {
                 heard = true;
@@ -132,7 +136,7 @@ impl Connection {
             self.hear(now, from, to, false);
         }
         if let Err(failure) = result {
-            self.fail(failure);
+            self.fail(now, failure);
         }
         if ended {
             // What came before it comes first.
@@ -155,10 +159,10 @@ impl Connection {
         self.follow_association(now);
         let before = self.life.phase().clone();
         match self.life.due(now) {
-            Some(Due::Fail(failure)) => self.fail(failure),
+            Some(Due::Fail(failure)) => self.fail(now, failure),
             Some(Due::NoPath(looked)) => {
                 let (here, there, hint) = (self.ice.local().0.len(), self.ice.known(), self.hint());
-                self.fail(Failure::NoPath { looked, here, there, hint });
+                self.fail(now, Failure::NoPath { looked, here, there, hint });
             }
             None if before != *self.life.phase() => self.tell_state(),
             None => {}
@@ -179,7 +183,7 @@ impl Connection {
         if let Some(dtls) = &mut self.dtls
             && let Err(failure) = dtls.start(now)
         {
-            self.fail(failure);
+            self.fail(now, failure);
         }
     }
 
@@ -196,7 +200,9 @@ impl Connection {
             }
             self.channels.follow(now, &event, association, &mut self.events);
             match event {
-                Sctp::Closed(_) | Sctp::Reset { stream: DATA, by_peer: true } => self.enter(Phase::ClosedByPeer),
+                Sctp::Closed(CloseReason::Shutdown | CloseReason::AbortedByPeer { .. })
+                | Sctp::Reset { stream: DATA, by_peer: true } => self.enter(Phase::ClosedByPeer),
+                Sctp::Closed(why) => self.fail(now, Failure::Sctp(why)),
                 _ => {}
             }
         }
@@ -210,13 +216,13 @@ impl Connection {
         }
     }
 
-    pub(super) fn fail(&mut self, failure: Failure) {
+    pub(super) fn fail(&mut self, now: Instant, failure: Failure) {
         if self.life.phase().is_final() {
             return;
         }
         // Where we may not send any more, we do not.
         if !matches!(failure, Failure::Silence(_) | Failure::Consent(_)) {
-            self.give_up();
+            self.say_goodbye(now);
         }
         self.enter(Phase::Failed(failure.to_string()));
     }

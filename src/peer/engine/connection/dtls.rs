@@ -39,7 +39,8 @@ pub(super) struct Dtls {
     /// Handshake, alerts, updates of keys: whole datagrams, at most a few flights of them.
     flight: VecDeque<Vec<u8>>,
     timeout: Instant,
-    clock: Instant,
+    /// What the crate was told last; it must be told before all else.
+    clock: Option<Instant>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,7 +67,7 @@ impl Dtls {
             inner.set_active(true);
         }
         let stage = if client { Stage::Waiting } else { Stage::Shaking };
-        Self { inner, fingerprints, stage, flight: VecDeque::new(), timeout: now, clock: now }
+        Self { inner, fingerprints, stage, flight: VecDeque::new(), timeout: now, clock: None }
     }
 
     /// There is a path: a client says hello.
@@ -155,7 +156,7 @@ impl Dtls {
         if matches!(self.stage, Stage::Waiting | Stage::Closed) || now < self.timeout {
             return Ok(());
         }
-        self.clock = now;
+        self.clock = Some(now);
         self.inner.handle_timeout(now).map_err(Failure::Dtls)?;
         self.drain(&mut [], |_| {})
     }
@@ -176,9 +177,9 @@ impl Dtls {
     }
 
     fn refresh(&mut self, now: Instant) -> Result<(), Failure> {
-        let stale = now.saturating_duration_since(self.clock);
+        let stale = self.clock.map_or(CLOCK, |clock| now.saturating_duration_since(clock));
         if stale >= CLOCK || (stale > Duration::ZERO && self.stage != Stage::Connected) {
-            self.clock = now;
+            self.clock = Some(now);
             self.inner.handle_timeout(now).map_err(Failure::Dtls)?;
         }
         Ok(())

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::peer::engine::sctp::CloseReason;
 use crate::peer::session::SessionError;
 
 /// Why a connection failed. The text is for people and ends up in
@@ -43,7 +44,7 @@ pub(crate) enum Failure {
     Dtls(dimpl::Error),
     /// SCTP gave up.
     #[error("SCTP failed: {0}")]
-    Sctp(String),
+    Sctp(CloseReason),
     /// Nothing came over the path.
     #[error("nothing came from the peer for {} s", .0.as_secs())]
     Silence(Duration),

@@ -21,7 +21,8 @@ pub(super) struct Farewell {
 
 impl Farewell {
     fn new(words: Vec<Vec<u8>>, now: Instant) -> Self {
-        let again = if words.is_empty() { VecDeque::new() } else { timing::GOODBYES.map(|at| now + at).into() };
+        let again =
+            if words.is_empty() { VecDeque::new() } else { timing::GOODBYES.map(|at| now + at).into() };
         Self { now: (0..words.len()).collect(), words, again }
     }
 }
@@ -36,8 +37,7 @@ impl Connection {
         if self.life.phase().is_final() {
             return;
         }
-        let words = self.say_goodbye(now);
-        self.farewell = Some(Farewell::new(words, now));
+        self.say_goodbye(now);
         self.enter(Phase::Closed);
     }
 
@@ -47,11 +47,12 @@ impl Connection {
         self.life.phase().is_final() && self.farewell.as_ref().is_none_or(said)
     }
 
-    fn say_goodbye(&mut self, now: Instant) -> Vec<Vec<u8>> {
+    /// Ends the association and DTLS, and prepares their last words.
+    pub(super) fn say_goodbye(&mut self, now: Instant) {
         let mut words = Vec::new();
-        let (Some(dtls), true) = (&mut self.dtls, self.ice.path().is_some()) else { return words };
+        let (Some(dtls), true) = (&mut self.dtls, self.ice.path().is_some()) else { return };
         if let Some(association) = &mut self.association {
-            association.abort(now);
+            association.abort(now, "closed");
             while words.len() + 1 < MAX_WORDS && association.poll_transmit(now, &mut self.packet) {
                 let mut datagram = Vec::new();
                 if dtls.send(now, &self.packet, &mut datagram).is_err() || datagram.is_empty() {
@@ -63,17 +64,7 @@ impl Connection {
         dtls.close();
         words.extend(std::iter::from_fn(|| dtls.poll_flight()));
         words.truncate(MAX_WORDS);
-        words
-    }
-
-    /// The failure's goodbye: said once.
-    pub(super) fn give_up(&mut self) {
-        if let Some(dtls) = &mut self.dtls {
-            dtls.close();
-            let words: Vec<_> = std::iter::from_fn(|| dtls.poll_flight()).take(MAX_WORDS).collect();
-            let now = (0..words.len()).collect();
-            self.farewell = Some(Farewell { words, now, again: VecDeque::new() });
-        }
+        self.farewell = Some(Farewell::new(words, now));
     }
 
     pub(super) fn last_words(&mut self) -> Option<Vec<u8>> {

@@ -51,8 +51,7 @@ impl Life {
 
     /// Both descriptions are known: a path must be found.
     pub(super) fn look(&mut self, now: Instant) {
-        let patience =
-            if self.role == Role::Caller { timing::CALLER_LOOKS } else { timing::ANSWERER_LOOKS };
+        let patience = if self.role == Role::Caller { timing::CALLER_LOOKS } else { timing::ANSWERER_LOOKS };
         self.looking = Some((now, now + patience));
     }
 

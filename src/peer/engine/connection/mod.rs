@@ -28,7 +28,6 @@ mod ice;
 mod life;
 mod negotiate;
 mod negotiation;
-mod stand_in;
 #[cfg(test)]
 mod tests;
 mod timing;
@@ -52,8 +51,8 @@ use self::farewell::Farewell;
 use self::ice::{Ice, Route};
 use self::life::Life;
 use self::negotiation::Negotiation;
-use self::stand_in::Association;
 use super::certificate::Identity;
+use super::sctp::Association;
 use crate::peer::{PeerState, PeerStats, Phase, Role};
 
 /// Something that happened to a connection.
@@ -95,6 +94,9 @@ pub(crate) struct Connection {
     farewell: Option<Farewell>,
     sent: u64,
     received: u64,
+    /// What came on the negotiation channel and was no offer.
+    #[cfg(test)]
+    ignored: Vec<Message>,
 }
 
 struct Early {
@@ -121,6 +123,8 @@ impl Connection {
             farewell: None,
             sent: 0,
             received: 0,
+            #[cfg(test)]
+            ignored: Vec::new(),
             config,
             identity,
         }
@@ -148,10 +152,8 @@ impl Connection {
     pub(crate) fn end_of_local_candidates(&mut self, now: Instant) {
         self.ice.end_of_local();
         if !self.ice.can_be_reached() && matches!(self.life.phase(), Phase::New | Phase::Connecting) {
-            self.fail(match self.config.relay_only {
-                true => Failure::NoRelay,
-                false => Failure::NoAddress,
-            });
+            let why = if self.config.relay_only { Failure::NoRelay } else { Failure::NoAddress };
+            self.fail(now, why);
         }
         self.pump(now);
     }

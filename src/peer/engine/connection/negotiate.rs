@@ -107,7 +107,11 @@ impl Connection {
             if association.buffered(NEGOTIATION) > MAX_ANSWERS {
                 continue;
             }
-            let Ok(offer) = negotiation::offer_in(&frame.data) else { continue };
+            let Ok(offer) = negotiation::offer_in(&frame.data) else {
+                #[cfg(test)]
+                self.ignored.push(frame);
+                continue;
+            };
             let Ok(answer) = self.accept_again(now, &offer) else { continue };
             // One that is too long, or that comes too late, is nobody's business.
             let _ = self.send(now, NEGOTIATION, Message::text(answer.encode()));

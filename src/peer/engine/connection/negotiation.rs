@@ -127,9 +127,7 @@ impl Negotiation {
             fingerprint: self.fingerprint.clone(),
         };
         match (self.made?, &self.remote) {
-            (Made::Offer { .. }, _) => {
-                Some(Description::offer(session::offer(&local, candidates, complete)))
-            }
+            (Made::Offer { .. }, _) => Some(Description::offer(session::offer(&local, candidates, complete))),
             (Made::Answer, Some(offer)) => {
                 let sdp = session::answer(&local, offer, self.setup, candidates, complete);
                 Some(Description::answer(sdp))

@@ -92,7 +92,7 @@ impl Connection {
             }
         };
         if let Some(failure) = failure {
-            self.fail(failure);
+            self.fail(now, failure);
         }
         first.map(|(size, _)| size).filter(|_| count > 1)
     }

@@ -14,15 +14,18 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-pub(crate) use self::dcep::Open;
 use self::dcep::Message as Dcep;
+pub(crate) use self::dcep::Open;
 use super::Event;
-use super::stand_in::{Association, Event as Sctp};
+use crate::peer::engine::sctp::{Association, Event as Sctp, SendError as SctpError};
 
 /// The channel of the RPCs.
 pub(crate) const DATA: u16 = 0;
 /// The channel of later offers.
 pub(crate) const NEGOTIATION: u16 = 1;
+
+/// The longest message sent, in bytes: what browsers take. Others take less; goutils takes 65,535.
+const MAX_MESSAGE: usize = 256 << 10;
 
 /// The most channels besides the first two.
 const MAX_CHANNELS: usize = 64;
@@ -80,6 +83,14 @@ pub(crate) enum SendError {
     /// There are too many channels, or no stream is left.
     #[error("there are too many channels")]
     TooMany,
+}
+
+fn why(error: SctpError) -> SendError {
+    match error {
+        SctpError::Closed | SctpError::Resetting(_) => SendError::NotOpen,
+        SctpError::NoSuchStream(_) => SendError::TooMany,
+        SctpError::Empty => SendError::TooLong,
+    }
 }
 
 #[derive(Debug)]
@@ -187,7 +198,7 @@ impl Channels {
         let taken = |stream: &u16| self.others.iter().any(|channel| channel.stream == *stream);
         let stream = (self.first..).step_by(2).find(|stream| !taken(stream)).ok_or(SendError::TooMany)?;
         let words = Dcep::Open(open).encode().ok_or(SendError::TooLong)?;
-        association.send(now, stream, dcep::DCEP, words).map_err(|_| SendError::TooMany)?;
+        association.send(now, stream, dcep::DCEP, words).map_err(why)?;
         self.others.push(Channel { stream, opening: true });
         Ok(stream)
     }
@@ -203,8 +214,11 @@ impl Channels {
         if !self.up || !self.is_open(stream) {
             return Err(SendError::NotOpen);
         }
+        if message.data.len() > MAX_MESSAGE {
+            return Err(SendError::TooLong);
+        }
         let (ppid, data) = message.identified();
-        association.send(now, stream, ppid, data).map_err(|_| SendError::TooLong)
+        association.send(now, stream, ppid, data).map_err(why)
     }
 
     /// The next message of a stream, past what is none.

@@ -111,7 +111,9 @@ impl Host {
     fn is_reachable(&self) -> bool {
         match self {
             Self::Name(_) => true,
-            Self::Address(address) => !address.is_unspecified() && !address.is_multicast() && !is_broadcast(address),
+            Self::Address(address) => {
+                !address.is_unspecified() && !address.is_multicast() && !is_broadcast(address)
+            }
         }
     }
 }

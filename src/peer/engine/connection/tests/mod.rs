@@ -1,4 +1,5 @@
 //! What a connection promises, against another one.
 
+mod living;
 mod opening;
 mod world;

@@ -53,6 +53,7 @@ pub(super) struct Side {
     pub(super) connection: Connection,
     pub(super) events: Vec<(Duration, Event)>,
     pub(super) got: Vec<Message>,
+
     pub(super) opened: Option<Duration>,
     sent: usize,
     pub(super) reads: bool,
@@ -253,13 +254,15 @@ impl World {
             self.sides[to].connection.handle_input(now, one.from, one.to, one.protocol, &mut one.bytes);
             self.settle();
         }
-        for side in &mut self.sides {
+        for index in [A, B] {
             for round in 0.. {
-                assert!(round < 20, "a time-out stays due: {:?}", side.connection);
-                if side.connection.poll_timeout(now).is_none_or(|at| at > now) {
+                let connection = &mut self.sides[index].connection;
+                assert!(round < 20, "a time-out stays due: {connection:?}");
+                if connection.poll_timeout(now).is_none_or(|at| at > now) {
                     break;
                 }
-                side.connection.handle_timeout(now);
+                connection.handle_timeout(now);
+                self.settle();
             }
         }
     }
