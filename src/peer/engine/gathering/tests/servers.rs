@@ -319,7 +319,7 @@ fn a_peer_that_is_more_than_a_candidate_gets_a_channel() {
     let (peer, relay) = (at("198.51.100.9:7"), turn.relayed);
     assert!(script.gatherer.permit(script.now, relay, peer));
     assert_eq!(turn.serve(&mut script, SERVER), [method::CREATE_PERMISSION]);
-    let mut send = |script: &mut Script, payload: &[u8]| {
+    let send = |script: &mut Script, payload: &[u8]| {
         let mut out = Vec::new();
         let sent = script.gatherer.send_relayed(script.now, relay, peer, payload, &mut out);
         assert_eq!(sent, Some((Via::Udp(at(BASE)), at(SERVER))));
