@@ -30,8 +30,12 @@ use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 use std::time::Duration;
 
+// Until the driver is there.
+#[allow(unused_imports)]
 pub(crate) use self::candidate::{Leg, LocalCandidate, ServerFailure, Why};
+#[allow(unused_imports)]
 pub(crate) use self::gatherer::Gatherer;
+#[allow(unused_imports)]
 pub(crate) use self::interfaces::{Filter, interfaces};
 use crate::peer::{IceServer, IceUrl};
 

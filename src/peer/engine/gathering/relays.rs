@@ -215,7 +215,7 @@ impl Relays {
             let (id, to, via) = (relay.server, relay.to, relay.via);
             match relay.client.as_mut().and_then(Client::poll_event) {
                 Some(TurnEvent::Allocated { relayed, mapped }) => {
-                    self.won(around, id, via, relayed, mapped);
+                    self.won(around, id, (via, to), relayed, mapped);
                     at = 0;
                 }
                 Some(TurnEvent::Alternate(other)) => {
@@ -244,7 +244,7 @@ impl Relays {
         &mut self,
         around: &mut Surroundings<'_>,
         id: ServerId,
-        via: Via,
+        route: (Via, SocketAddr),
         relayed: SocketAddr,
         mapped: Option<SocketAddr>,
     ) {
@@ -256,7 +256,7 @@ impl Relays {
         server.next = None;
         server.untried.clear();
         let (url, leg) = (server.url.clone(), server.leg);
-        if let (Via::Udp(base), Some(mapped), false) = (via, mapped, around.relay_only) {
+        if let (Via::Udp(base), Some(mapped), false) = (route.0, mapped, around.relay_only) {
             around.events.push_back(Event::Candidate(LocalCandidate::reflexive(mapped, base, url.clone())));
         }
         around.events.push_back(Event::Candidate(LocalCandidate {
@@ -267,7 +267,7 @@ impl Relays {
             server: Some(url),
             related: mapped,
         }));
-        self.abandon(around, |relay| relay.server == id && relay.via != via);
+        self.abandon(around, |relay| relay.server == id && (relay.via, relay.to) != route);
     }
 
     fn redirected(

@@ -57,6 +57,11 @@ impl Driven {
         self.relay().unwrap_or_else(|| panic!("no relay: {:?}", self.failures)).address
     }
 
+    /// What was received, STUN apart, of which copies may come late.
+    pub(super) fn data(&self) -> Vec<&(SocketAddr, SocketAddr, Vec<u8>)> {
+        self.received.iter().filter(|(_, _, payload)| payload[0] > 3).collect()
+    }
+
     pub(super) fn why(&self) -> Option<&Why> {
         self.failures.first().map(|failure| &failure.why)
     }

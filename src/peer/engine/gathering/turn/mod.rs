@@ -24,7 +24,7 @@ use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use self::auth::Auth;
-use self::peers::{Ask, Peers, Way};
+use self::peers::{Peers, Way};
 use self::request::{Kind, Request};
 use super::candidate::Why;
 use super::resend::Due;
@@ -72,7 +72,7 @@ pub(super) enum Event {
 /// What a message from the server was.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Incoming {
-    /// Nothing of this client's.
+    /// Not of TURN: what else speaks STUN with this server may have it.
     NotMine,
     Consumed,
     /// A datagram of a peer: these bytes of the message.
@@ -154,7 +154,7 @@ impl Client {
         if let Some((number, payload)) = channel::read(bytes) {
             return match self.peers.by_channel(number) {
                 Some(peer) => Incoming::Data { peer, payload },
-                None => Incoming::NotMine,
+                None => Incoming::Consumed,
             };
         }
         let Some(message) = Message::read(bytes) else { return Incoming::NotMine };
@@ -177,7 +177,10 @@ impl Client {
     fn response(&mut self, now: Instant, message: &Message<'_>) -> Incoming {
         let found =
             self.requests.iter().position(|each| each.id == message.id && each.method() == message.method);
-        let Some(at) = found else { return Incoming::NotMine };
+        let Some(at) = found else {
+            // A second answer to a request that was sent twice, unless it is another's.
+            return if message.method == method::BINDING { Incoming::NotMine } else { Incoming::Consumed };
+        };
         // A forgery must not end the request, so the true answer is waited for.
         if message.class == Class::Success && !self.auth.accepts(message) {
             return Incoming::Consumed;
