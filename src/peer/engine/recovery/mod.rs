@@ -18,6 +18,7 @@ mod acknowledging;
 mod copies;
 mod flight;
 mod ledger;
+mod order;
 mod probe;
 mod rack;
 mod rate;
@@ -25,7 +26,12 @@ mod rtt;
 mod sack;
 #[cfg(test)]
 mod simulation;
+#[cfg(test)]
+#[path = "../simulator/mod.rs"]
+pub(super) mod simulator;
 mod spurious;
+#[cfg(test)]
+mod tests;
 mod tsn;
 
 pub(crate) use copies::EarlyCopies;
