@@ -12,9 +12,11 @@ use std::time::{Duration, Instant};
 
 mod cubic;
 mod hystart;
+mod model;
 mod pacer;
 
 pub(crate) use cubic::Cubic;
+pub(crate) use model::Model;
 pub(crate) use pacer::Pacer;
 
 /// The first window, in packets. RFC 6928 has 10, QUIC stacks of large sites 32; ours is paced after the first
@@ -42,8 +44,10 @@ impl Algorithm {
         rtt: Option<Duration>,
         now: Instant,
     ) -> Box<dyn Controller> {
-        let _ = (rtt, now);
-        Box::new(Cubic::new(max_packet))
+        match self {
+            Self::Default => Box::new(Model::new(max_packet, rtt, now)),
+            Self::Cubic => Box::new(Cubic::new(max_packet)),
+        }
     }
 }
 

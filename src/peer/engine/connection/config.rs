@@ -50,7 +50,7 @@ impl Config {
             lost: timing::LOST,
             datagram: 1200,
             segments: 32,
-            receive_window: 4 << 20,
+            receive_window: 2 << 20,
             max_message: 256 << 10,
             recovery: RecoveryConfig::default(),
             seed: None,

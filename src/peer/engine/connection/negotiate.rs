@@ -5,7 +5,8 @@ use std::time::Instant;
 use super::channels::{Channels, Message, NEGOTIATION};
 use super::failure::NegotiationError;
 use super::{Connection, negotiation};
-use crate::peer::Description;
+use crate::peer::session::Remote;
+use crate::peer::{Description, Role};
 
 /// What may wait on the negotiation channel before further offers are ignored, in bytes.
 const MAX_ANSWERS: usize = 256 * 1024;
@@ -89,6 +90,12 @@ impl Connection {
     pub(crate) fn local_description(&self) -> Option<Description> {
         let (candidates, complete) = self.ice.local();
         self.negotiation.describe(self.ice.credentials(), candidates, complete)
+    }
+
+    /// The media section that our candidates belong to: its id and index, the peer's of an answer.
+    pub(crate) fn section(&self) -> (String, u32) {
+        let remote = self.negotiation.remote().filter(|_| self.config.role == Role::Answerer);
+        remote.map_or_else(|| ("0".to_owned(), 0), Remote::data_section)
     }
 
     /// What lies on the negotiation channel. What is not an offer is ignored, and we make none there, so two

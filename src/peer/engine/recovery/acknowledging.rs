@@ -9,7 +9,7 @@
 use std::time::Instant;
 
 use super::flight::Flight;
-use super::ledger::{Delivered, State};
+use super::ledger::Delivered;
 use super::sack::{Sack, SackError, SackOutcome};
 use super::tsn::Tsn;
 use crate::peer::engine::congestion::{Ack, Loss};
@@ -85,6 +85,7 @@ impl<C: Clone> Flight<C> {
         let window_opened = !stale && self.on_window(sack.window as usize);
         let persistent = is_new && self.probe.on_progress();
         let mut lost = 0;
+        self.rate.on_blocks(sack.gaps.len());
         if let Some(newest) = progress.newest {
             self.on_rtt(now, &newest);
             lost = self.find_lost(now, persistent);
@@ -232,13 +233,15 @@ impl<C: Clone> Flight<C> {
         !had_room && window >= self.ledger.unacknowledged.max(1)
     }
 
-    /// The probes of a closed window were thrown away by the peer, not lost on the path.
+    /// What asked for a closed window was thrown away by the peer, not lost on the path.
     fn on_window_opened(&mut self) -> usize {
+        if !self.is_small() {
+            return 0;
+        }
         let mut tsn = self.ledger.first();
         let mut count = 0;
-        while let Some(sent) = self.ledger.get(tsn) {
-            // Those that may still be on their way are left to the timers.
-            if sent.state == State::UnderWay && self.ledger.mark_lost(tsn).is_some() {
+        while self.ledger.get(tsn).is_some() {
+            if self.ledger.mark_lost(tsn).is_some() {
                 self.queue_lost(tsn);
                 count += 1;
             }

@@ -23,6 +23,9 @@ use crate::peer::engine::congestion::{Controller, Pacer};
 /// Of a DATA chunk; I-DATA has 20. The rest of a packet is counted when it is closed.
 const CHUNK_HEADER: usize = 16;
 
+/// How long a peer takes that was asked to acknowledge at once: it may wait for data to go with it.
+const ASKED_DELAY: Duration = Duration::from_millis(1);
+
 /// Every chunk sent and not cumulatively acknowledged, in TSN order, and the rules for sending the next packet.
 ///
 /// For each packet: `take_again` until it gives nothing or the packet is full, then `push` what is new while
@@ -53,6 +56,8 @@ pub(crate) struct Flight<C> {
     /// When the peer was last heard, or something began to be under way.
     pub(super) heard_at: Instant,
     packet: Packet,
+    /// Whether the last packet asked for an acknowledgement at once.
+    asked: bool,
     /// Whether there may be more to send than was let go.
     has_more: bool,
     max_packet: usize,
@@ -134,6 +139,7 @@ impl<C: Clone> Flight<C> {
             copies_due: false,
             heard_at: now,
             packet: Packet::default(),
+            asked: false,
             has_more: false,
             max_packet: config.max_packet,
             max_silence: config.max_silence,
@@ -212,8 +218,10 @@ impl<C: Clone> Flight<C> {
 
     /// The packet is closed and leaves with so many bytes.
     pub(crate) fn packet_sent(&mut self, now: Instant, bytes: usize) {
+        let asked = self.ask_immediate();
         let packet = std::mem::take(&mut self.packet);
         let Some(last) = packet.last else { return };
+        self.asked = asked;
         self.ledger.grow(last, bytes.saturating_sub(packet.bytes));
         self.probe.on_sent(now, packet.is_probe);
         self.controller.on_sent(now, bytes, self.ledger.in_flight);
@@ -227,10 +235,12 @@ impl<C: Clone> Flight<C> {
     }
 
     /// Nothing was there to send although the windows were open.
-    pub(crate) fn out_of_data(&mut self, _now: Instant) {
-        self.has_more = false;
+    pub(crate) fn out_of_data(&mut self, now: Instant) {
         if self.has_room() {
             self.rate.on_limited(self.ledger.in_flight);
+        }
+        if std::mem::take(&mut self.has_more) {
+            self.arm_copies(now);
         }
     }
 
@@ -323,10 +333,11 @@ impl<C: Clone> Flight<C> {
 
     fn probe_at(&self) -> Instant {
         let window_closed = self.peer_room() < self.max_packet && self.is_small();
-        self.probe.deadline(&self.rtt, self.sack_delay, window_closed)
+        let held_back = if self.asked { ASKED_DELAY } else { self.sack_delay };
+        self.probe.deadline(&self.rtt, held_back, window_closed)
     }
 
-    fn is_small(&self) -> bool {
+    pub(super) fn is_small(&self) -> bool {
         self.ledger.in_flight <= SMALL_FLIGHT * self.max_packet
     }
 
@@ -393,8 +404,9 @@ impl<C: Clone> Flight<C> {
     /// Sets the time of the next early copy.
     pub(super) fn arm_copies(&mut self, now: Instant) {
         self.copy_at = None;
-        if self.copies_due || self.ledger.in_flight == 0 || !self.is_small() {
-            self.copies_due &= self.ledger.in_flight > 0 && self.is_small();
+        let is_sparse = self.ledger.in_flight > 0 && self.is_small() && !self.has_more;
+        self.copies_due &= is_sparse;
+        if self.copies_due || !is_sparse {
             return;
         }
         self.drop_void();

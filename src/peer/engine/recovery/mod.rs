@@ -23,6 +23,8 @@ mod rack;
 mod rate;
 mod rtt;
 mod sack;
+#[cfg(test)]
+mod simulation;
 mod spurious;
 mod tsn;
 

@@ -9,6 +9,9 @@ use std::time::{Duration, Instant};
 
 use crate::peer::engine::congestion::RateSample;
 
+/// Gap blocks that nearly fill a packet.
+const LONG_REPORT: usize = 100;
+
 /// What had been delivered when a chunk left.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Snapshot {
@@ -29,11 +32,22 @@ pub(super) struct Rate {
     pub(super) lost: u64,
     /// What is sent until so much is delivered was limited by the sender; 0: by the path.
     limited_until: u64,
+    /// Snapshots from before that much was delivered say nothing.
+    trusted_from: u64,
+    was_long: bool,
 }
 
 impl Rate {
     pub(super) fn new(now: Instant) -> Self {
-        Self { delivered: 0, delivered_at: now, first_sent_at: now, lost: 0, limited_until: 0 }
+        Self {
+            delivered: 0,
+            delivered_at: now,
+            first_sent_at: now,
+            lost: 0,
+            limited_until: 0,
+            trusted_from: 0,
+            was_long: false,
+        }
     }
 
     /// For a chunk that leaves now, with so much under way before it.
@@ -65,6 +79,16 @@ impl Rate {
         }
     }
 
+    /// After `on_delivered`: the SACK had so many gap blocks. A long list may have been cut off; what it did not
+    /// tell is told later, all at once, and looks like a burst.
+    pub(super) fn on_blocks(&mut self, blocks: usize) {
+        let is_long = blocks >= LONG_REPORT;
+        if is_long || self.was_long {
+            self.trusted_from = self.delivered;
+        }
+        self.was_long = is_long;
+    }
+
     /// After `on_delivered`: the sample of a chunk that left at `sent_at` with this snapshot.
     pub(super) fn sample(
         &mut self,
@@ -76,7 +100,7 @@ impl Rate {
         let sending = sent_at.saturating_duration_since(snapshot.first_sent_at);
         let acknowledging = self.delivered_at.saturating_duration_since(snapshot.delivered_at);
         let interval = sending.max(acknowledging);
-        if interval.is_zero() || interval < least {
+        if interval.is_zero() || interval < least || snapshot.delivered < self.trusted_from {
             return None;
         }
         Some(RateSample {

@@ -24,6 +24,8 @@ mod outbound;
 #[cfg(test)]
 mod tests;
 
+// Until the connection takes them.
+#[allow(unused_imports)]
 pub(crate) use self::association::{Association, Stats};
 pub(crate) use self::config::{Config, Seed};
 pub(crate) use self::event::{CloseReason, Event};

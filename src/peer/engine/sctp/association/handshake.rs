@@ -97,7 +97,7 @@ impl Association {
             window: init.window,
             streams: init.inbound,
             abilities: init.abilities(),
-            rtt: self.config.rtt.or(sent.map(|sent| now.saturating_duration_since(sent))),
+            rtt: self.config.rtt.or_else(|| sent.map(|sent| now.saturating_duration_since(sent))),
         };
         self.meet(&peer, now);
         self.state = State::CookieEchoed;

@@ -7,7 +7,7 @@ use crate::peer::engine::recovery::{Sack, Tsn};
 use crate::peer::engine::sctp::codec::{
     Causes, Checksum, Chunk, ChunkError, Data, ForwardTsn, Init, Packet, RawChunk, SackChunk, code, kind,
 };
-use crate::peer::engine::sctp::inbound::Arrival;
+use crate::peer::engine::sctp::inbound::{Arrival, Violation};
 use crate::peer::engine::sctp::{CloseReason, Event};
 
 /// Gap blocks of one SACK that are looked at: as many as fit a packet of 16 KiB. More would be a slow way to
@@ -140,18 +140,22 @@ impl Association {
             self.stats.chunks_ignored += 1;
             return;
         };
-        if data.stream >= self.config.streams {
-            let [high, low] = data.stream.to_be_bytes();
-            self.due.error(code::INVALID_STREAM, &[high, low, 0, 0], self.config.max_packet / 2);
-        }
         match transfer.inbound.on_data(data) {
             Ok(Arrival::Taken) => {}
             Ok(Arrival::Readable) => self.events.push_back(Event::Readable { stream: data.stream }),
             Ok(Arrival::NoRoom) => self.stats.chunks_without_room += 1,
+            Ok(Arrival::NoSuchStream) => {
+                let [high, low] = data.stream.to_be_bytes();
+                self.due.error(code::INVALID_STREAM, &[high, low, 0, 0], self.config.max_packet / 2);
+            }
             Err(violation) => {
-                let reason = CloseReason::from(violation);
-                self.abort_with(code::PROTOCOL_VIOLATION, violation.to_string().as_bytes(), reason);
-                return;
+                let code = if violation == Violation::Stuck {
+                    code::OUT_OF_RESOURCE
+                } else {
+                    code::PROTOCOL_VIOLATION
+                };
+                let information = violation.to_string();
+                return self.abort_with(code, information.as_bytes(), CloseReason::from(violation));
             }
         }
         if self.state == State::ShutdownSent {

@@ -35,8 +35,8 @@ use self::resets::Resets;
 use self::retry::Retry;
 use super::codec::{Abilities, code};
 use super::inbound::Inbound;
-use super::outbound::{Fragment, Outbound, Priority, SendError};
-use super::{CloseReason, Config, Event};
+use super::outbound::{Fragment, Outbound};
+use super::{CloseReason, Config, Event, Priority, SendError};
 use crate::peer::engine::recovery::{self, Flight, Tsn};
 
 /// One SCTP association. Its owner feeds it packets and time, then takes packets and events until there are
@@ -259,7 +259,7 @@ impl Transfer {
         let recovery = recovery::RecoveryConfig { max_packet: config.max_packet, ..config.recovery.clone() };
         Self {
             flight: Flight::new(&recovery, Tsn(first), peer.window, peer.rtt, now),
-            inbound: Inbound::new(peer.tsn, agreed.interleaving, config.receive_window, config.max_message),
+            inbound: Inbound::new(peer.tsn, agreed.interleaving, config),
         }
     }
 }

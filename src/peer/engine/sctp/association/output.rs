@@ -15,6 +15,9 @@ const MOST_REPLIES: usize = 8;
 /// Chunks that wait to be sent once each.
 const MOST_CHUNKS: usize = 16;
 
+/// Chunks that are sent and not cumulatively acknowledged: gap blocks have 16 bits (RFC 9260 3.3.4).
+const MOST_OUTSTANDING: i32 = 60_000;
+
 /// What has to be sent besides data and acknowledgements.
 #[derive(Debug, Default)]
 pub(super) struct Due {
@@ -166,6 +169,11 @@ impl Transfer {
         !outbound.is_empty() && self.flight.may_send(now)
     }
 
+    /// Whether so many chunks are not acknowledged that a gap block can hardly tell of another.
+    fn is_far_ahead(&self) -> bool {
+        self.flight.next_tsn().distance(self.flight.cumulative()) > MOST_OUTSTANDING
+    }
+
     /// Fills the packet with chunks of data: first those to send again, then new ones.
     fn write_data(
         &mut self,
@@ -182,7 +190,7 @@ impl Transfer {
             let (tsn, fragment) = if let Some(again) = self.flight.take_again(now, room) {
                 again
             } else {
-                if !self.flight.may_send(now) {
+                if !self.flight.may_send(now) || self.is_far_ahead() {
                     break;
                 }
                 let Some(next) = outbound.peek(full) else {

@@ -185,7 +185,7 @@ impl Association {
         }
         let number = self.resets.next;
         self.resets.next = number.wrapping_add(1);
-        let response = self.resets.answers.take().unwrap_or(self.resets.expected.wrapping_sub(1));
+        let response = self.resets.answers.take().unwrap_or_else(|| self.resets.expected.wrapping_sub(1));
         self.resets.asked = Some(Asked { number, response, last, streams });
         let patience = self.config.recovery.max_silence;
         self.resets.retry.start(now, self.rtt_hint(), patience);

@@ -1,6 +1,6 @@
 //! Error causes of ABORT and ERROR (RFC 9260 3.3.10).
 
-use super::parameter::{Parameter, ParameterWriter, Parameters};
+use super::parameter::{ParameterWriter, Parameters};
 
 /// Cause codes (IANA, "SCTP parameters").
 pub(crate) mod code {
@@ -18,10 +18,7 @@ pub(crate) mod code {
     pub(crate) const PROTOCOL_VIOLATION: u16 = 13;
 }
 
-/// A cause: its code is [`Parameter::kind`].
-pub(crate) type Cause<'a> = Parameter<'a>;
-
-/// The causes of an ABORT or ERROR, in order.
+/// The causes of an ABORT or ERROR, in order. A cause has the shape of a parameter, with its code as the kind.
 pub(crate) type Causes<'a> = Parameters<'a>;
 
 /// Appends a cause.

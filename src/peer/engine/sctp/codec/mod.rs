@@ -26,12 +26,12 @@ mod sack;
 mod tests;
 mod write;
 
-pub(crate) use self::cause::{Cause, Causes, code, write_cause};
-pub(crate) use self::chunk::{Chunk, ChunkError, RawChunk, Unknown, kind};
+pub(crate) use self::cause::{Causes, code, write_cause};
+pub(crate) use self::chunk::{Chunk, ChunkError, RawChunk, kind};
 pub(crate) use self::data::{Data, DataFlags};
 pub(crate) use self::init::{Abilities, Init, write_cookie, write_unrecognized};
-pub(crate) use self::packet::{COMMON_HEADER, Checksum, Packet, PacketError, seal};
-pub(crate) use self::parameter::{Parameter, ParameterWriter, Parameters};
+pub(crate) use self::packet::{COMMON_HEADER, Checksum, Packet, seal};
+pub(crate) use self::parameter::{ParameterWriter, Parameters};
 pub(crate) use self::reset::{Reset, ResetResult, Streams};
-pub(crate) use self::sack::{ForwardTsn, SackChunk, Skip};
+pub(crate) use self::sack::{ForwardTsn, SackChunk};
 pub(crate) use self::write::{Writer, padded};

@@ -58,7 +58,7 @@ pub(crate) trait ParameterWriter {
 }
 
 impl ParameterWriter for Vec<u8> {
-    fn parameter(&mut self, kind: u16, fill: impl FnOnce(&mut Vec<u8>)) {
+    fn parameter(&mut self, kind: u16, fill: impl FnOnce(&mut Self)) {
         pad(self);
         let at = self.len();
         self.extend_from_slice(&kind.to_be_bytes());

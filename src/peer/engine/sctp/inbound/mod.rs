@@ -10,7 +10,7 @@
 //!
 //! # Invariant
 //! Memory is bounded whatever the peer sends: fragments and messages with [`OVERHEAD`] for each hold at most
-//! one and a half times the receive window and one packet; TSNs above the cumulative one at most 128 KiB;
+//! one and a half times the receive window and one message of the largest size; TSNs above the cumulative one at most 128 KiB;
 //! stream numbers at most 3 MB, if it uses all 65,536 of them. What does not fit is not taken and not
 //! acknowledged, so that the peer sends it again.
 
@@ -29,6 +29,7 @@ use self::acknowledging::Acknowledging;
 use self::ordering::Ordering;
 use self::reassembly::{FragmentError, Reassembly};
 use self::received::{Received, Verdict};
+use super::Config;
 use super::codec::{Data, ForwardTsn, Writer};
 
 /// What a run of fragments or a message costs beyond its bytes: its place in maps and queues, and what the
@@ -43,6 +44,8 @@ pub(crate) struct Inbound {
     ordering: Ordering,
     acknowledging: Acknowledging,
     interleaved: bool,
+    /// Streams granted.
+    streams: u16,
     /// Receive window, bytes.
     window: usize,
     /// Largest message taken, bytes.
@@ -62,6 +65,8 @@ pub(crate) enum Arrival {
     Readable,
     /// There is no room for it now.
     NoRoom,
+    /// It is acknowledged and thrown away: its stream was not granted (RFC 9260 6.5).
+    NoSuchStream,
 }
 
 /// Why the association must end.
@@ -82,14 +87,16 @@ pub(crate) enum Violation {
 }
 
 impl Inbound {
-    /// `first` is the peer's initial TSN; `window` and `largest` in bytes.
-    pub(crate) fn new(first: u32, interleaved: bool, window: usize, largest: usize) -> Self {
+    /// `first` is the peer's initial TSN.
+    pub(crate) fn new(first: u32, interleaved: bool, config: &Config) -> Self {
+        let Config { receive_window: window, max_message: largest, streams, .. } = *config;
         Self {
             received: Received::new(first),
             reassembly: Reassembly::default(),
             ordering: Ordering::default(),
             acknowledging: Acknowledging::default(),
             interleaved,
+            streams,
             window,
             largest,
             told: window,
@@ -119,6 +126,10 @@ impl Inbound {
             let is_next = tsn == self.received.cumulative() + 1;
             let is_stuck = is_next && !self.ordering.is_readable();
             return if is_stuck { Err(Violation::Stuck) } else { Ok(Arrival::NoRoom) };
+        }
+        if data.stream >= self.streams {
+            self.received.insert(tsn);
+            return Ok(Arrival::NoSuchStream);
         }
         let whole = self.reassembly.insert(tsn, data, self.largest)?;
         self.told = self.told.saturating_sub(data.payload.len());
@@ -176,13 +187,15 @@ impl Inbound {
 
     /// The peer starts a stream anew; all its messages up to here have come.
     pub(crate) fn reset(&mut self, stream: u16) {
+        self.reassembly.forget_stream(stream);
         self.ordering.reset(stream);
     }
 
     /// As [`reset`](Self::reset), for all streams. Returns those that were in use.
     pub(crate) fn reset_all(&mut self) -> Vec<u16> {
-        let used = self.ordering.used().collect();
-        self.ordering.reset_all();
+        let used: Vec<u16> = self.ordering.used().collect();
+        self.reassembly = Reassembly::default();
+        used.iter().for_each(|stream| self.ordering.reset(*stream));
         used
     }
 

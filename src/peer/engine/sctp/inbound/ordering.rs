@@ -26,6 +26,8 @@ const FARTHEST: u32 = 65_535;
 pub(super) struct Ordering {
     streams: FxHashMap<u16, Incoming>,
     bodies: usize,
+    /// Messages whose turn has come.
+    ready: usize,
     held: usize,
 }
 
@@ -40,7 +42,7 @@ struct Incoming {
 #[derive(Debug, Default)]
 struct Body {
     ready: VecDeque<(u32, Bytes)>,
-    /// Messages before whose turn others are missing, by their distance from message 0 of `next`.
+    /// Messages before whose turn others are missing, by number.
     early: BTreeMap<u32, (u32, Bytes)>,
     /// The reader was told that there is something, and has not yet taken all.
     told: bool,
@@ -59,7 +61,7 @@ impl Ordering {
 
     /// Whether the reader has anything to take.
     pub(super) fn is_readable(&self) -> bool {
-        self.streams.values().any(|stream| stream.body.as_ref().is_some_and(|body| !body.ready.is_empty()))
+        self.ready > 0
     }
 
     /// Takes a message. Returns whether its stream's reader has to be told.
@@ -79,6 +81,7 @@ impl Ordering {
             self.bodies += 1;
             Box::default()
         });
+        let ready = body.ready.len();
         if unordered || incoming.next == whole.message {
             body.ready.push_back((whole.ppid, whole.bytes));
             if !unordered {
@@ -92,6 +95,7 @@ impl Ordering {
             }
             body.early.insert(whole.message, (whole.ppid, whole.bytes));
         }
+        self.ready += body.ready.len() - ready;
         self.held += cost;
         Ok(body.tell())
     }
@@ -103,6 +107,7 @@ impl Ordering {
         let message = body.ready.pop_front();
         if let Some((_, bytes)) = &message {
             self.held -= bytes.len() + OVERHEAD;
+            self.ready -= 1;
         }
         if body.ready.is_empty() {
             body.told = false;
@@ -133,12 +138,6 @@ impl Ordering {
         }
     }
 
-    /// As [`reset`](Self::reset), for every stream.
-    pub(super) fn reset_all(&mut self) {
-        let streams: Vec<u16> = self.streams.keys().copied().collect();
-        streams.into_iter().for_each(|stream| self.reset(stream));
-    }
-
     /// The streams that the peer has used since their last reset.
     pub(super) fn used(&self) -> impl Iterator<Item = u16> + '_ {
         self.streams.keys().copied()
@@ -153,18 +152,28 @@ impl Ordering {
         }
         let old = std::mem::replace(&mut incoming.next, after(message, interleaved));
         let Some(body) = incoming.body.as_mut() else { return false };
-        let turn = distance(old, message, interleaved);
-        let mut passed: Vec<(u32, u32)> = body
-            .early
-            .keys()
-            .map(|early| (distance(old, *early, interleaved), *early))
-            .filter(|(ahead, _)| *ahead <= turn)
-            .collect();
-        passed.sort_unstable();
-        for (_, early) in passed {
-            body.ready.extend(body.early.remove(&early));
+        let ready = body.ready.len();
+        let ahead = distance(old, message, interleaved);
+        if (ahead as usize) < body.early.len() {
+            let mut turn = old;
+            for _ in 0..=ahead {
+                body.ready.extend(body.early.remove(&turn));
+                turn = after(turn, interleaved);
+            }
+        } else {
+            let mut passed: Vec<(u32, u32)> = body
+                .early
+                .keys()
+                .map(|early| (distance(old, *early, interleaved), *early))
+                .filter(|(distance, _)| *distance <= ahead)
+                .collect();
+            passed.sort_unstable();
+            for (_, early) in passed {
+                body.ready.extend(body.early.remove(&early));
+            }
         }
         incoming.next = body.follow(incoming.next, interleaved);
+        self.ready += body.ready.len() - ready;
         body.tell()
     }
 }

@@ -140,19 +140,28 @@ impl Reassembly {
 
     /// Forgets the fragments of one stream's I-DATA messages up to `message` (RFC 8260 2.3.1).
     pub(super) fn forget_messages(&mut self, stream: u16, unordered: bool, message: u32) {
-        let of_stream = |group: &Group| match *group {
-            Group::Message { stream: s, unordered: u, message: m } if (s, u) == (stream, unordered) => {
-                Some(m)
+        let place =
+            |message, position| Place { group: Group::Message { stream, unordered, message }, position };
+        // Those not far behind; MIDs wrap.
+        let first = message.wrapping_sub(u32::from(u16::MAX));
+        let wraps = first > message;
+        let ranges = [
+            (!wraps).then_some((first, message)),
+            wraps.then_some((0, message)),
+            wraps.then_some((first, u32::MAX)),
+        ];
+        for (from, to) in ranges.into_iter().flatten() {
+            let range = place(from, 0)..=place(to, u64::MAX);
+            while let Some(start) = self.runs.range(range.clone()).next().map(|(place, _)| *place) {
+                self.remove(start);
             }
-            _ => None,
-        };
-        let is_given_up = |m: u32| message.wrapping_sub(m).cast_signed() >= 0;
-        let places: Vec<Place> = self
-            .runs
-            .keys()
-            .filter(|place| of_stream(&place.group).is_some_and(is_given_up))
-            .copied()
-            .collect();
+        }
+    }
+
+    /// Forgets the fragments of a stream. In proportion to all that is held.
+    pub(super) fn forget_stream(&mut self, stream: u16) {
+        let of_stream = |(place, run): (&Place, &Run)| (run.stream == stream).then_some(*place);
+        let places: Vec<Place> = self.runs.iter().filter_map(of_stream).collect();
         places.into_iter().for_each(|place| drop(self.remove(place)));
     }
 

@@ -3,7 +3,7 @@
 mod link;
 mod transfer;
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 

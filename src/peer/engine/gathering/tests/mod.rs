@@ -1,0 +1,7 @@
+//! The gatherer against a server that follows a script, in virtual time, and against coturn.
+
+mod coturn;
+mod driven;
+mod relays;
+mod script;
+mod servers;
