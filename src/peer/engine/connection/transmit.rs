@@ -80,7 +80,7 @@ impl Connection {
                 break Some(failure);
             }
             let size = buffer.len() - start;
-            let (segment, _) = *first.get_or_insert((size, size.saturating_sub(self.packet.len())));
+            let (segment, _) = *first.get_or_insert_with(|| (size, size.saturating_sub(self.packet.len())));
             if size > segment {
                 // Not with the two versions of DTLS that there are. It goes out alone.
                 dtls.put_back(buffer.split_off(start));
