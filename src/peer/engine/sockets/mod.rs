@@ -10,6 +10,7 @@
 //! deadline.
 
 mod ice_tcp;
+mod local_names;
 mod names;
 mod scratch;
 mod stream;
@@ -19,6 +20,8 @@ mod udp;
 // Until the driver is there.
 #[allow(unused_imports)]
 pub(crate) use self::ice_tcp::IceTcp;
+#[allow(unused_imports)]
+pub(crate) use self::local_names::{is_local_name, resolve_local};
 #[allow(unused_imports)]
 pub(crate) use self::names::resolve;
 #[allow(unused_imports)]
