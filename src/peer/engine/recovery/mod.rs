@@ -34,7 +34,7 @@ mod spurious;
 mod tests;
 mod tsn;
 
-pub(crate) use copies::EarlyCopies;
+pub use copies::EarlyCopies;
 pub(crate) use flight::{Flight, PathDead, Stats};
 pub(crate) use rtt::Rtt;
 pub(crate) use sack::{Sack, SackError, SackOutcome};

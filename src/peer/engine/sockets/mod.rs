@@ -17,16 +17,9 @@ mod stream;
 mod tls;
 mod udp;
 
-// Until the driver is there.
-#[allow(unused_imports)]
 pub(crate) use self::ice_tcp::IceTcp;
-#[allow(unused_imports)]
 pub(crate) use self::local_names::{is_local_name, resolve_local};
-#[allow(unused_imports)]
 pub(crate) use self::names::resolve;
-#[allow(unused_imports)]
 pub(crate) use self::stream::{Stream, StreamError};
-#[allow(unused_imports)]
 pub(crate) use self::tls::Trust;
-#[allow(unused_imports)]
 pub(crate) use self::udp::{Buffers, Udp};
