@@ -46,7 +46,7 @@ impl Algorithm {
         now: Instant,
     ) -> Box<dyn Controller> {
         match self {
-            Self::Default => Box::new(Model::new(max_packet, rtt, now)),
+            Self::Model => Box::new(Model::new(max_packet, rtt, now)),
             Self::Cubic => Box::new(Cubic::new(max_packet)),
         }
     }
