@@ -4,6 +4,7 @@ go 1.25.9
 
 require (
 	github.com/google/uuid v1.6.0
+	github.com/viamrobotics/ice/v2 v2.3.40
 	github.com/viamrobotics/webrtc/v3 v3.99.16
 	go.uber.org/zap v1.27.0
 	go.viam.com/utils v0.10.1
@@ -57,7 +58,6 @@ require (
 	github.com/rs/cors v1.11.1 // indirect
 	github.com/samber/lo v1.51.0 // indirect
 	github.com/stretchr/testify v1.11.1 // indirect
-	github.com/viamrobotics/ice/v2 v2.3.40 // indirect
 	github.com/viamrobotics/zeroconf v1.0.13 // indirect
 	github.com/wlynxg/anet v0.0.5 // indirect
 	github.com/xdg-go/pbkdf2 v1.0.0 // indirect

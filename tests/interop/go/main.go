@@ -29,6 +29,7 @@ var roles = map[string]role{
 	"signaling": {"where callers and robots meet", signalingFlags},
 	"robot":     {"answers, and serves Echo", robotFlags},
 	"caller":    {"dials, and checks what it reached", callerFlags},
+	"peer":      {"plays one side of bare peer connections, for tests/stacks_meet_real_peers", peerFlags},
 }
 
 func main() {
@@ -58,7 +59,7 @@ func main() {
 
 func usage() {
 	fmt.Fprintln(os.Stderr, "usage: farlink-interop ROLE [flags]   (ROLE -h lists the flags)")
-	for _, name := range []string{"signaling", "robot", "caller"} {
+	for _, name := range []string{"signaling", "robot", "caller", "peer"} {
 		fmt.Fprintf(os.Stderr, "  %-10s %s\n", name, roles[name].about)
 	}
 	os.Exit(2)

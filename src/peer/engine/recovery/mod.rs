@@ -34,7 +34,7 @@ mod spurious;
 mod tests;
 mod tsn;
 
-pub(crate) use copies::EarlyCopies;
+pub use copies::EarlyCopies;
 // Until `sctp` uses all of it.
 #[allow(unused_imports)]
 pub(crate) use flight::{Flight, PathDead, Stats};

@@ -45,7 +45,7 @@ fn beside_cubic_each_gets_between_a_third_and_three_times_the_other() {
 
 #[test]
 fn two_of_a_kind_share_evenly() {
-    for kind in [Algorithm::Default, Algorithm::Cubic] {
+    for kind in [Algorithm::Model, Algorithm::Cubic] {
         let [first, second] = shares(narrow(20, 1.0), [kind, kind], 3);
         assert!((0.5..=2.0).contains(&(first / second)));
     }
@@ -59,7 +59,7 @@ fn a_call_beside_an_upload_waits_less_than_100_ms() {
         let link = LinkConfig { delay: delay_ms * MS, rate, queue: 64 << 20, ..LinkConfig::default() };
         let mut world = World::even(link, 4);
         let now = world.now;
-        let flow = world.flow(&config(Algorithm::Default));
+        let flow = world.flow(&config(Algorithm::Model));
         flow.near.bulk = usize::MAX;
         flow.start_calls(now, 64, 64, 10 * MS);
         world.run(10 * SECOND);

@@ -1,0 +1,1 @@
+../../../stacks_meet_real_peers/go/protocol/protocol.go
