@@ -32,9 +32,9 @@ fn narrow(delay_ms: u32, products: f64) -> LinkConfig {
 
 #[test]
 fn beside_cubic_each_gets_between_a_third_and_three_times_the_other() {
-    use Algorithm::{Cubic, Default};
+    use Algorithm::{Cubic, Model};
     for (delay_ms, products) in [(10, 1.0), (20, 1.0), (50, 1.0), (20, 2.0), (20, 0.5)] {
-        for kinds in [[Cubic, Default], [Default, Cubic]] {
+        for kinds in [[Cubic, Model], [Model, Cubic]] {
             let [first, second] = shares(narrow(delay_ms, products), kinds, 1);
             let ratio = first / second;
             assert!((1.0 / 3.0..=3.0).contains(&ratio), "{ratio}");
