@@ -13,7 +13,8 @@
 //! # Invariant
 //! Nothing a peer sends panics, or takes more memory than [`Config::receive_window`] allows for (see
 //! `inbound`). While anything is outstanding (a handshake, data, a shutdown, a reset),
-//! [`Association::poll_timeout`] gives a time. What is wrong is counted, left out, or ends the association, as RFC 9260 says.
+//! [`Association::poll_timeout`] gives a time. What is wrong is counted, left out, or ends the association, as
+//! RFC 9260 says.
 
 mod association;
 mod codec;

@@ -312,6 +312,26 @@ fn an_abort_ends_it_with_its_words_if_the_tag_is_right() {
 }
 
 #[test]
+fn no_packet_is_larger_than_it_may_be_however_much_is_due() {
+    let mut pair = Pair::connected(1, LinkConfig::default());
+    let sent = record(&mut pair, 0);
+    pair.send(0, 0, "x");
+    pair.settle();
+    let tag = tag_of(&sent.borrow()[0]);
+    for length in (0..1180).step_by(4) {
+        let heartbeat = packet(tag, |to| {
+            to.chunk(kind::HEARTBEAT, 0, |value| value.resize(length, 1));
+        });
+        // A duplicate, so that a SACK is due at once.
+        let data = sent.borrow()[0].clone();
+        pair.sides[1].sctp.handle_input(pair.now, &heartbeat);
+        pair.send(1, 0, vec![1; 2000]);
+        pair.inject(1, &data);
+    }
+    assert!(pair.run_until(Duration::from_secs(5), |pair| pair.received(0, 0) == 295));
+}
+
+#[test]
 fn a_chunk_that_nobody_knows_is_reported_or_skipped_as_its_bits_say() {
     let mut pair = Pair::connected(1, LinkConfig::default());
     let sent = record(&mut pair, 0);
