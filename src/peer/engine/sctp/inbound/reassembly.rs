@@ -97,8 +97,12 @@ impl Reassembly {
             let bytes = Bytes::copy_from_slice(data.payload);
             return Ok(Some(Whole { message: data.message, ppid: data.ppid, bytes }));
         }
+        // A message that begins where another has not ended: the sender has given that one up (RFC 3758).
         let (start, before) = match self.before(place) {
             Some((start, run)) if !data.flags.begin => {
+                if run.ends {
+                    return Err(FragmentError::Contradiction);
+                }
                 check(run, data)?;
                 fits(run.bytes.len() + data.payload.len())?;
                 let capacity = run.bytes.capacity();
@@ -124,9 +128,7 @@ impl Reassembly {
             self.held += run.bytes.capacity() + OVERHEAD;
             self.runs.insert(place, run);
         }
-        if !data.flags.end {
-            self.join(start, place, data, largest)?;
-        }
+        self.join(start, place, data, largest)?;
         Ok(self.take_whole(start))
     }
 
@@ -165,10 +167,10 @@ impl Reassembly {
         places.into_iter().for_each(|place| drop(self.remove(place)));
     }
 
-    /// The run that ends right before `place`, unless its message ends there too.
+    /// The run that goes up to right before `place`.
     fn before(&mut self, place: Place) -> Option<(Place, &mut Run)> {
         let (start, run) = self.runs.range_mut(..place).next_back()?;
-        let touches = start.group == place.group && run.last + 1 == place.position && !run.ends;
+        let touches = start.group == place.group && run.last + 1 == place.position;
         touches.then_some((*start, run))
     }
 
@@ -183,7 +185,9 @@ impl Reassembly {
         let next = Place { position: place.position + 1, ..place };
         let Some(after) = self.runs.get(&next) else { return Ok(()) };
         if after.begins {
-            // Only of DATA: the message that was begun has no end where the next one begins.
+            return Ok(());
+        }
+        if data.flags.end {
             return Err(FragmentError::Contradiction);
         }
         check(after, data)?;
@@ -228,7 +232,7 @@ impl Place {
     }
 }
 
-/// Neighbours belong to one message.
+/// Neighbours of which the second does not begin a message belong to one, which has not ended before.
 fn check(run: &Run, data: &Data<'_>) -> Result<(), FragmentError> {
     let fits = run.stream == data.stream && run.message == data.message;
     if fits { Ok(()) } else { Err(FragmentError::Contradiction) }

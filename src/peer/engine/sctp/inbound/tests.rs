@@ -288,6 +288,30 @@ fn fragments_that_contradict_each_other_end_the_association() {
 }
 
 #[test]
+fn a_message_that_goes_on_after_its_end_ends_the_association() {
+    let end = Piece { begin: false, fragment: 1, ..Piece::whole(FIRST, 1, 0, 10) };
+    let more =
+        Piece { begin: false, end: false, fragment: 2, ..Piece::whole(FIRST.wrapping_add(1), 1, 0, 10) };
+    for interleaved in [true, false] {
+        for order in [[&end, &more], [&more, &end]] {
+            let mut inbound = inbound(interleaved, 1 << 20);
+            let outcomes = order.map(|piece| inbound.on_data(&piece.data(interleaved)));
+            assert_eq!(outcomes[1], Err(Violation::Contradiction));
+        }
+    }
+}
+
+#[test]
+fn a_message_without_end_before_the_next_one_was_given_up() {
+    let begun = Piece { end: false, ..Piece::whole(FIRST, 1, 0, 10) };
+    let next = Piece { end: false, ..Piece::whole(FIRST.wrapping_add(1), 1, 1, 10) };
+    for order in [[&begun, &next], [&next, &begun]] {
+        let mut inbound = inbound(false, 1 << 20);
+        assert_eq!(order.map(|piece| inbound.on_data(&piece.data(false))), [Ok(Arrival::Taken); 2]);
+    }
+}
+
+#[test]
 fn the_kind_of_chunk_that_was_not_agreed_on_ends_the_association() {
     let piece = Piece::whole(FIRST, 0, 0, 1);
     assert_eq!(inbound(true, 1 << 20).on_data(&piece.data(false)), Err(Violation::WrongKind));

@@ -312,6 +312,16 @@ fn an_abort_ends_it_with_its_words_if_the_tag_is_right() {
 }
 
 #[test]
+fn a_peer_that_takes_few_streams_gets_no_others() {
+    let mut pair = Pair::new(1, LinkConfig::default(), [config(1), Config { streams: 4, ..config(2) }]);
+    pair.connect();
+    let late = pair.sides[0].sctp.send(pair.now, 4, 51, Bytes::from_static(b"x"));
+    assert_eq!(late, Err(SendError::NoSuchStream(4)));
+    pair.send(0, 3, "x");
+    assert!(pair.run_until(Duration::from_secs(1), |pair| pair.received(1, 3) == 1));
+}
+
+#[test]
 fn no_packet_is_larger_than_it_may_be_however_much_is_due() {
     let mut pair = Pair::connected(1, LinkConfig::default());
     let sent = record(&mut pair, 0);
