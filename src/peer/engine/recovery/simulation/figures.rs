@@ -47,7 +47,7 @@ fn a_call_that_loses_a_packet_waits_for_a_probe_or_only_for_its_copy() {
         (0.0, EarlyCopies::Adaptive, 42),
         (0.01, EarlyCopies::Never, 100),
         (0.01, EarlyCopies::Adaptive, 60),
-        (0.05, EarlyCopies::Never, 100),
+        (0.05, EarlyCopies::Never, 200),
         (0.05, EarlyCopies::Adaptive, 60),
         (0.05, EarlyCopies::Always, 60),
         (0.2, EarlyCopies::Adaptive, 250),
