@@ -19,8 +19,9 @@ pub(crate) use cubic::Cubic;
 pub(crate) use model::Model;
 pub(crate) use pacer::Pacer;
 
-/// The first window, in packets. RFC 6928 has 10, QUIC stacks of large sites 32; ours is paced after the first
-/// ten, and 32 lets a message of 32 KiB arrive within one round trip.
+/// The first window, in packets. RFC 6928 has 10, large sites have 32 with QUIC; ours is paced after the first ten,
+/// and a message of 32 KiB arrives within one round trip. An upload that begins on 1 Mbit/s pays with 326 ms of queue
+/// for its first round trips; 16 packets would make it 168 ms, and messages of more than 16 KiB slower everywhere.
 pub(crate) const INITIAL_PACKETS: usize = 32;
 
 /// The least window, in packets.
