@@ -168,3 +168,97 @@ impl Controller for Cubic {
         Some((gain * self.state.window / self.smoothed.as_secs_f64()) as u64)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+    const PACKET: usize = 1200;
+
+    /// A window's worth is acknowledged, and a round ends.
+    fn round(cubic: &mut Cubic, now: Instant, delivered: &mut u64, rtt: Duration) {
+        let window = cubic.window();
+        let prior_delivered = *delivered;
+        for _ in 0..window / PACKET {
+            *delivered += PACKET as u64;
+            cubic.on_ack(&Ack {
+                now,
+                bytes: PACKET,
+                before: window,
+                in_flight: window - PACKET,
+                sent_at: now - rtt,
+                rtt: Some(rtt),
+                smoothed: rtt,
+                sample: None,
+                delivered: *delivered,
+                prior_delivered,
+                limited: false,
+            });
+        }
+    }
+
+    fn loss(now: Instant, sent_at: Instant, persistent: bool) -> Loss {
+        Loss { now, bytes: PACKET, in_flight: 0, sent_at, persistent }
+    }
+
+    #[test]
+    fn the_window_doubles_until_a_loss_and_shrinks_once_for_a_round() {
+        let mut now = Instant::now() + Duration::from_secs(1);
+        let (mut cubic, mut delivered) = (Cubic::new(PACKET), 0);
+        let first = cubic.window();
+        round(&mut cubic, now, &mut delivered, 40 * MS);
+        assert_eq!(cubic.window(), 2 * first);
+        now += 40 * MS;
+        cubic.on_loss(&loss(now, now - 40 * MS, false));
+        cubic.on_loss(&loss(now, now - MS, false));
+        assert!(cubic.window().abs_diff(first * 14 / 10) < 2);
+        cubic.on_spurious(now);
+        assert_eq!(cubic.window(), 2 * first);
+        cubic.on_loss(&loss(now, now + MS, true));
+        assert_eq!(cubic.window(), LEAST_PACKETS * PACKET);
+    }
+
+    #[test]
+    fn after_a_loss_it_comes_back_to_where_it_was_in_the_time_that_k_says() {
+        let mut now = Instant::now() + Duration::from_secs(1);
+        let (mut cubic, mut delivered) = (Cubic::new(PACKET), 0);
+        for _ in 0..3 {
+            round(&mut cubic, now, &mut delivered, 100 * MS);
+            now += 100 * MS;
+        }
+        let before = cubic.window();
+        cubic.on_loss(&loss(now, now - MS, false));
+        // K = cbrt(256 * 0.3 / 0.4) = 5.8 s.
+        let began = now;
+        while cubic.window() < before * 99 / 100 {
+            now += 100 * MS;
+            round(&mut cubic, now, &mut delivered, 100 * MS);
+        }
+        let took = now - began;
+        assert!((4000 * MS..6500 * MS).contains(&took), "{took:?}");
+    }
+
+    #[test]
+    fn a_window_that_is_not_used_does_not_grow() {
+        let now = Instant::now() + Duration::from_secs(1);
+        let mut cubic = Cubic::new(PACKET);
+        let window = cubic.window();
+        for _ in 0..100 {
+            cubic.on_ack(&Ack {
+                now,
+                bytes: PACKET,
+                before: PACKET,
+                in_flight: 0,
+                sent_at: now,
+                rtt: Some(40 * MS),
+                smoothed: 40 * MS,
+                sample: None,
+                delivered: 1,
+                prior_delivered: 0,
+                limited: true,
+            });
+        }
+        assert_eq!(cubic.window(), window);
+    }
+}

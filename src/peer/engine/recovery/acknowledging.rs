@@ -270,9 +270,11 @@ impl<C: Clone> Flight<C> {
     }
 
     fn on_reneged(&mut self, sack: &Sack<'_>) {
+        let mut gaps = sack.gaps.iter().peekable();
         let is_kept = |tsn: Tsn| {
             let offset = tsn.distance(sack.cumulative);
-            sack.gaps.iter().any(|&(start, end)| (i32::from(start)..=i32::from(end)).contains(&offset))
+            while gaps.next_if(|&&(_, end)| i32::from(end) < offset).is_some() {}
+            gaps.peek().is_some_and(|&&(start, _)| i32::from(start) <= offset)
         };
         let last = self.ledger.next().previous();
         for tsn in self.ledger.renege(last, is_kept) {

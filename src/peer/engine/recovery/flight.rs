@@ -177,7 +177,8 @@ impl<C: Clone> Flight<C> {
     }
 
     /// The next chunk that is to be sent again and has at most `room` bytes of user data: lost, as a probe or
-    /// as an early copy. It counts as sent. None: go on with new chunks, or with the next packet.
+    /// as an early copy. It counts as sent. None: go on with new chunks, or with the next packet. A chunk waits
+    /// for a packet that has room for it, so what else is in packets must not always take that room.
     pub(crate) fn take_again(&mut self, now: Instant, room: usize) -> Option<(Tsn, C)> {
         if let Some(tsn) = self.next_lost() {
             if !self.may_send(now) && !self.probe.is_due() {
@@ -216,7 +217,8 @@ impl<C: Clone> Flight<C> {
         None
     }
 
-    /// The packet is closed and leaves with so many bytes.
+    /// The packet is closed and leaves with so many bytes, all headers that are known counted. Without chunks of
+    /// data in it nothing happens.
     pub(crate) fn packet_sent(&mut self, now: Instant, bytes: usize) {
         let asked = self.ask_immediate();
         let packet = std::mem::take(&mut self.packet);
@@ -234,7 +236,8 @@ impl<C: Clone> Flight<C> {
         self.arm_copies(now);
     }
 
-    /// Nothing was there to send although the windows were open.
+    /// There is nothing more to send, new or lost. To be told whenever that is so after packets were built, even if
+    /// a window is closed as well: small flights get early copies only then.
     pub(crate) fn out_of_data(&mut self, now: Instant) {
         if self.has_room() {
             self.rate.on_limited(self.ledger.in_flight);

@@ -250,8 +250,8 @@ impl<C> Ledger<C> {
     }
 
     /// The peer threw away what it had acknowledged: everything acknowledged from `from` to `last` that
-    /// `is_kept` does not know is lost. Walks over all; it is rare.
-    pub(super) fn renege(&mut self, last: Tsn, is_kept: impl Fn(Tsn) -> bool) -> Vec<Tsn> {
+    /// `is_kept`, asked in order, does not know is lost. Walks over all; it is rare.
+    pub(super) fn renege(&mut self, last: Tsn, mut is_kept: impl FnMut(Tsn) -> bool) -> Vec<Tsn> {
         let mut lost = Vec::new();
         let mut tsn = self.first;
         for sent in &mut self.entries {

@@ -35,9 +35,8 @@ mod tests;
 mod tsn;
 
 pub use copies::EarlyCopies;
-pub(crate) use flight::{Flight, PathDead, Stats};
-pub(crate) use rtt::Rtt;
-pub(crate) use sack::{Sack, SackError, SackOutcome};
+pub(crate) use flight::{Flight, Stats};
+pub(crate) use sack::Sack;
 pub(crate) use tsn::Tsn;
 
 /// How a path's losses are found and answered.

@@ -7,6 +7,14 @@
 //! - A queue of its own is bounded by time, [`SLACK`], not by a second round trip: a call beside an upload
 //!   waits for it. Startup ends when a queue grows, as in HyStart++, not only when the rate does not.
 //! - A queue that cannot be its own says that the path has changed: the rate is taken anew and the path emptied.
+//! - A queue that stands though it asks for no more than it gets is kept by others: it takes part in it, or it
+//!   would be pushed out.
+//!
+//! Measured in `recovery::simulation` (virtual time, one seed): 60 MB/s, 40 ms, an eighth of a round trip of
+//! buffer: 49, 49, 45 and 21 MB/s with 0, 1, 5 and 20 % loss, where CUBIC has 0.48 at 1 %. 10 Mbit/s, one product of
+//! buffer, beside one CUBIC flow: 0.57 to 1.57 times its rate for round trips of 20 to 200 ms; at 300 ms a seventh.
+//! A call beside an upload, p99 above the round trip: 41, 69, 65 ms at 1 Mbit/s and 10, 40, 300 ms; less than 50 ms
+//! from 10 Mbit/s on. With long pipes and much loss the 280 blocks that fit into a SACK are the limit.
 //!
 //! # Invariant
 //! The window is at least [`LEAST`] packets, and beyond startup at most what the path delivers in its least

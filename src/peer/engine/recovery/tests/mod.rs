@@ -4,6 +4,8 @@ use std::time::{Duration, Instant};
 
 use super::*;
 
+mod random;
+
 const MS: Duration = Duration::from_millis(1);
 const BYTES: usize = 1000;
 const FIRST: Tsn = Tsn(u32::MAX - 2);
