@@ -247,6 +247,11 @@ impl<C: Clone> Flight<C> {
         }
     }
 
+    /// New data waits that `may_send` has held back: `deadline` tells when it may leave.
+    pub(crate) fn held_back(&mut self) {
+        self.has_more = true;
+    }
+
     /// Whether the packet being built should ask for an acknowledgement at once (the I bit, RFC 7053): small
     /// flights, probes, recovery, and windows that are nearly full. Besides, who has no more to send should ask.
     pub(crate) fn ask_immediate(&self) -> bool {

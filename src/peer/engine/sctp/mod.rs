@@ -13,12 +13,16 @@
 //! # Invariant
 //! Nothing a peer sends panics, or takes more memory than [`Config::receive_window`] allows for (see
 //! `inbound`). While anything is outstanding (a handshake, data, a shutdown, a reset),
-//! [`Association::poll_timeout`] gives a time. What is wrong is counted, left out, or ends the association, as RFC 9260 says.
+//! [`Association::poll_timeout`] gives a time. What is wrong is counted, left out, or ends the association, as
+//! RFC 9260 says.
 
 mod association;
 mod codec;
 mod config;
 mod event;
+#[cfg(any(test, fuzzing))]
+#[cfg_attr(not(fuzzing), allow(unreachable_pub))]
+pub mod fuzzing;
 mod inbound;
 mod outbound;
 #[cfg(test)]

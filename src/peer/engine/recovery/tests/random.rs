@@ -35,7 +35,7 @@ fn whatever_a_peer_reports_each_chunk_is_told_once_and_a_timer_is_set() {
         let now = Instant::now() + Duration::from_secs(100);
         let early_copies =
             random.choice([EarlyCopies::Adaptive, EarlyCopies::Always, EarlyCopies::Never]).unwrap();
-        let congestion = random.choice([Algorithm::Default, Algorithm::Cubic]).unwrap();
+        let congestion = random.choice([Algorithm::Model, Algorithm::Cubic]).unwrap();
         let config = RecoveryConfig { early_copies, congestion, ..RecoveryConfig::default() };
         let flight = Flight::new(&config, FIRST, 100_000, None, now);
         let mut model = Model { flight, told: Vec::new(), now };

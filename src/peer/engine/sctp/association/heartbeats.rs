@@ -25,7 +25,7 @@ impl Heartbeats {
     /// The association is established.
     pub(super) fn start(&mut self, now: Instant) {
         self.heard = now;
-        self.next = self.interval.map(|interval| now + interval);
+        self.next = self.interval.and_then(|interval| now.checked_add(interval));
     }
 
     /// The peer is there.
@@ -44,7 +44,7 @@ impl Heartbeats {
             return false;
         }
         let is_idle = now.saturating_duration_since(self.heard) >= interval;
-        self.next = Some(if is_idle { now } else { self.heard } + interval);
+        self.next = if is_idle { now } else { self.heard }.checked_add(interval);
         is_idle
     }
 }
@@ -63,7 +63,8 @@ impl Association {
             return;
         }
         let silence = now.saturating_duration_since(self.heartbeats.heard);
-        let patience = self.heartbeats.interval.unwrap_or_default() + self.config.recovery.max_silence;
+        let patience =
+            self.heartbeats.interval.unwrap_or_default().saturating_add(self.config.recovery.max_silence);
         if silence >= patience {
             return self.end(CloseReason::Silent);
         }

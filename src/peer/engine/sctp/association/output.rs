@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::{Association, State, Transfer};
 use crate::peer::engine::sctp::codec::{
-    COMMON_HEADER, Data, DataFlags, Writer, kind, padded, seal, write_cause,
+    COMMON_HEADER, Data, SackChunk, Writer, kind, padded, seal, write_cause,
 };
 use crate::peer::engine::sctp::outbound::Outbound;
 
@@ -154,7 +154,8 @@ impl Association {
         let sack_is_due = transfer.inbound.is_sack_due(now);
         let with_sack =
             sack_is_due || (transfer.inbound.is_sack_wanted() && transfer.would_send(now, &self.outbound));
-        if with_sack {
+        // Without room it goes with the next packet.
+        if with_sack && to.room() >= SackChunk::LEAST {
             transfer.inbound.write_sack(to);
         }
         let interleaved = self.agreed.interleaving;
@@ -190,13 +191,14 @@ impl Transfer {
             let (tsn, fragment) = if let Some(again) = self.flight.take_again(now, room) {
                 again
             } else {
-                if !self.flight.may_send(now) || self.is_far_ahead() {
-                    break;
-                }
                 let Some(next) = outbound.peek(full) else {
                     self.flight.out_of_data(now);
                     break;
                 };
+                if !self.flight.may_send(now) || self.is_far_ahead() {
+                    self.flight.held_back();
+                    break;
+                }
                 if self.flight.peer_room() < next {
                     break;
                 }
@@ -204,16 +206,14 @@ impl Transfer {
                 let tsn = self.flight.push(now, fragment.clone(), fragment.payload.len(), urgent);
                 (tsn, fragment)
             };
-            let ppid = fragment.ppid;
-            let flags = DataFlags { immediate: false, ..fragment.flags };
             last = Some(to.data(&Data {
-                flags,
+                flags: fragment.flags,
                 interleaved,
                 tsn: tsn.0,
                 stream: fragment.stream,
                 message: fragment.message,
                 fragment: fragment.index,
-                ppid,
+                ppid: fragment.ppid,
                 payload: &fragment.payload,
             }));
         }

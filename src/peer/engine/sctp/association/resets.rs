@@ -106,7 +106,11 @@ impl Association {
     /// The peer wants streams of ours to start anew (5.2.3). The answer is our own request.
     fn on_incoming(&mut self, request: u32, streams: &Streams<'_>) {
         self.answer(request, |association| {
-            let wanted: Vec<u16> = streams.iter().filter(|stream| *stream < association.streams).collect();
+            let mut wanted: Vec<u16> =
+                streams.iter().filter(|stream| *stream < association.streams).collect();
+            if streams.iter().len() == 0 {
+                wanted = association.outbound.known();
+            }
             if wanted.is_empty() {
                 return Some(ResetResult::NOTHING_TO_DO);
             }

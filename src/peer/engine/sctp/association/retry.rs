@@ -37,7 +37,7 @@ impl Retry {
     pub(super) fn start(&mut self, now: Instant, rtt: Option<Duration>, patience: Duration) {
         self.interval = rtt.map_or(UNKNOWN, |rtt| rtt.saturating_mul(2)).clamp(SHORTEST, LONGEST);
         self.next = Some(now + self.interval);
-        self.end = Some(now + patience);
+        self.end = now.checked_add(patience);
     }
 
     /// Something else is sent now, within the same patience.

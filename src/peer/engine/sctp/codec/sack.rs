@@ -15,7 +15,7 @@ pub(crate) struct SackChunk<'a> {
 
 impl<'a> SackChunk<'a> {
     /// Bytes of a SACK without blocks.
-    pub(super) const HEADER: usize = 16;
+    pub(crate) const LEAST: usize = 16;
 
     pub(super) fn parse(value: &'a [u8]) -> Option<Self> {
         let (cumulative, value) = take_u32(value)?;

@@ -103,7 +103,7 @@ impl<'a> Writer<'a> {
         gaps: impl Iterator<Item = (u16, u16)>,
         duplicates: &[u32],
     ) {
-        let mut room = (self.room() / 4).saturating_sub(SackChunk::HEADER / 4);
+        let mut room = (self.room() / 4).saturating_sub(SackChunk::LEAST / 4);
         self.chunk(kind::SACK, 0, |value| {
             value.extend_from_slice(&cumulative.to_be_bytes());
             value.extend_from_slice(&window.to_be_bytes());

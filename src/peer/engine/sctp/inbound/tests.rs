@@ -51,10 +51,13 @@ impl Piece {
     }
 }
 
+/// Messages by stream, unordered ones apart.
+type Sent = BTreeMap<(u16, bool), Vec<Vec<u8>>>;
+
 /// Messages of several streams as a sender would cut them: those of DATA one after the other, those of I-DATA
 /// mixed.
-fn cut(random: &mut fastrand::Rng, interleaved: bool) -> (Vec<Piece>, BTreeMap<(u16, bool), Vec<Vec<u8>>>) {
-    let mut sent: BTreeMap<(u16, bool), Vec<Vec<u8>>> = BTreeMap::new();
+fn cut(random: &mut fastrand::Rng, interleaved: bool) -> (Vec<Piece>, Sent) {
+    let mut sent = Sent::new();
     let mut messages = Vec::new();
     for _ in 0..40 {
         let (stream, unordered) = (random.u16(0..3), random.u8(0..4) == 0);

@@ -210,15 +210,21 @@ impl Outbound {
         !self.draining.is_empty()
     }
 
-    /// The peer has answered. If it was `performed`, message numbers begin at 0 again. The stream takes
-    /// messages again.
+    /// The peer has answered. If it was `performed`, message numbers begin at 0 again, and the stream is
+    /// forgotten with its settings. It takes messages again.
     pub(crate) fn end_reset(&mut self, stream: u16, performed: bool) {
         if let Some(outgoing) = self.streams.get_mut(&stream) {
-            if performed {
-                outgoing.start_anew();
-            }
             outgoing.phase = Phase::Open;
+            // A peer that uses every stream once must not make us remember them all.
+            if performed || outgoing.is_new() {
+                self.streams.remove(&stream);
+            }
         }
+    }
+
+    /// All streams that are known.
+    pub(crate) fn known(&self) -> Vec<u16> {
+        self.streams.keys().copied().collect()
     }
 
     /// Forgets all streams: nothing will be sent any more.

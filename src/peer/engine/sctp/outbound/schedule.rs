@@ -73,9 +73,4 @@ impl Schedule {
     pub(super) fn after(at: u64, bytes: usize, priority: Priority) -> u64 {
         at.saturating_add(priority.cost(bytes))
     }
-
-    /// Takes out a stream that has nothing more to send. In proportion to the number of streams.
-    pub(super) fn remove(&mut self, stream: u16) {
-        self.waiting.retain(|Reverse((_, one))| *one != stream);
-    }
 }

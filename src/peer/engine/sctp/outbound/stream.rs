@@ -98,8 +98,8 @@ impl Outgoing {
         Some(Fragment { stream, ppid, message, index, flags, payload })
     }
 
-    /// The peer knows the stream as new: message numbers begin at 0.
-    pub(super) fn start_anew(&mut self) {
-        (self.next, self.phase) = (0, Phase::Open);
+    /// Whether it has sent nothing since it began.
+    pub(super) fn is_new(&self) -> bool {
+        self.next == 0 && self.messages.is_empty()
     }
 }

@@ -23,7 +23,7 @@ fn classic(link: LinkConfig) -> Pair {
 }
 
 /// Side 1's INIT and INIT ACK tell of no extension.
-fn rename_extensions(from: usize, packet: &mut Vec<u8>) {
+fn rename_extensions(from: usize, packet: &mut [u8]) {
     if from == 1 && matches!(kinds(packet)[0], kind::INIT | kind::INIT_ACK) {
         for at in 32..packet.len() - 4 {
             if packet[at..at + 2] == [0x80, 0x08] || packet[at..at + 4] == [0xc0, 0, 0, 4] {
@@ -35,7 +35,7 @@ fn rename_extensions(from: usize, packet: &mut Vec<u8>) {
 }
 
 /// Side 1 does not know the I bit.
-fn forget_haste(from: usize, packet: &mut Vec<u8>) {
+fn forget_haste(from: usize, packet: &mut [u8]) {
     if from == 0 {
         let mut at = 12;
         while at + 4 <= packet.len() {

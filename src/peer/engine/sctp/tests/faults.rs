@@ -164,6 +164,16 @@ fn check(seed: u64, steps: &[Step], options: [(bool, bool, usize); 2]) -> Result
     Ok(())
 }
 
+#[test]
+fn whatever_a_peer_does_that_knows_the_tags_nothing_breaks() {
+    for seed in 0..300 {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let script: Vec<u8> = (0..random.usize(0..2000)).map(|_| random.u8(..)).collect();
+        println!("seed {seed}");
+        fuzzing::association(&script);
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 150, failure_persistence: None, ..ProptestConfig::default() })]
 

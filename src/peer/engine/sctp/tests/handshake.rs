@@ -190,8 +190,7 @@ fn an_init_must_have_a_checksum_no_tag_and_no_company() {
     let answers = |pair: &mut Pair, packet: &[u8]| {
         let sent = record(pair, 1);
         pair.inject(1, packet);
-        let count = sent.borrow().len();
-        count
+        sent.take().len()
     };
     let mut zero = init.clone();
     zero[8..12].fill(0);
@@ -310,6 +309,26 @@ fn an_abort_ends_it_with_its_words_if_the_tag_is_right() {
     assert_eq!(pair.closed(1), Some(&CloseReason::AbortedByPeer { code: code::USER_ABORT, reason }));
     assert_eq!(pair.closed(0), Some(&CloseReason::Aborted));
     assert_eq!(pair.sides[0].sctp.send(pair.now, 0, 51, Bytes::from_static(b"x")), Err(SendError::Closed));
+}
+
+#[test]
+fn no_packet_is_larger_than_it_may_be_however_much_is_due() {
+    let mut pair = Pair::connected(1, LinkConfig::default());
+    let sent = record(&mut pair, 0);
+    pair.send(0, 0, "x");
+    pair.settle();
+    let tag = tag_of(&sent.borrow()[0]);
+    for length in (0..1180).step_by(4) {
+        let heartbeat = packet(tag, |to| {
+            to.chunk(kind::HEARTBEAT, 0, |value| value.resize(length, 1));
+        });
+        // A duplicate, so that a SACK is due at once.
+        let data = sent.borrow()[0].clone();
+        pair.sides[1].sctp.handle_input(pair.now, &heartbeat);
+        pair.send(1, 0, vec![1; 2000]);
+        pair.inject(1, &data);
+    }
+    assert!(pair.run_until(Duration::from_secs(5), |pair| pair.received(0, 0) == 295));
 }
 
 #[test]

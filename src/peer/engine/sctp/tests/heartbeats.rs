@@ -23,10 +23,11 @@ fn an_idle_association_sends_nothing_unless_it_is_asked_to() {
 fn heartbeats_are_sent_at_their_interval_and_answered() {
     let mut pair = pair(Some(Duration::from_secs(5)));
     pair.run(Duration::from_secs(1));
-    let before = [pair.sides[0].sent_packets, pair.sides[1].sent_packets];
+    let sent = |pair: &Pair| pair.sides.each_ref().map(|side| side.sent_packets);
+    let before = sent(&pair);
     pair.run(Duration::from_secs(600));
-    for side in 0..2 {
-        let sent = pair.sides[side].sent_packets - before[side];
+    for (before, after) in before.into_iter().zip(sent(&pair)) {
+        let sent = after - before;
         assert!((115..=121).contains(&sent), "{sent}");
     }
 }

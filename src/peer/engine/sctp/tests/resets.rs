@@ -86,8 +86,7 @@ fn forged() -> (Pair, u32, u32) {
 fn request(pair: &mut Pair, tag: u32, fill: impl FnOnce(&mut Vec<u8>)) -> Vec<(u32, u32)> {
     let sent = record(pair, 1);
     pair.inject(1, &packet(tag, |to| to.chunk(kind::RE_CONFIG, 0, fill)));
-    let found = responses(&sent.borrow());
-    found
+    responses(&sent.take())
 }
 
 #[test]

@@ -17,7 +17,7 @@ fn large_messages_arrive_whole_over_a_link_that_loses_one_in_ten() {
     let link =
         LinkConfig { loss: 0.1, duplicate: 0.05, jitter: Duration::from_millis(3), ..LinkConfig::default() };
     for seed in 0..20 {
-        let mut pair = Pair::connected(seed, link.clone());
+        let mut pair = Pair::connected(seed, link);
         let messages: Vec<Bytes> =
             (0..20u8).map(|n| Bytes::from(vec![n; 1 + usize::from(n) * 13_337])).collect();
         for message in &messages {

@@ -79,3 +79,16 @@ fn many_large_messages_at_once_do_not_stop_each_other() {
     let is_done = |pair: &Pair| (0..40).all(|stream| pair.received(1, stream) == 1);
     assert!(pair.run_until(Duration::from_secs(120), is_done), "{:?}", pair.closed(1));
 }
+
+#[test]
+fn what_the_pacer_holds_back_leaves_without_being_asked_again() {
+    // A path that is said to be long and is short: packets are acknowledged before the next may leave.
+    let delay = Duration::from_micros(100);
+    let configs = [1, 2].map(|seed| Config { rtt: Some(Duration::from_millis(200)), ..config(seed) });
+    let mut pair = Pair::new(1, LinkConfig { delay, ..LinkConfig::default() }, configs);
+    pair.connect();
+    for n in 0..200 {
+        pair.send(0, 0, vec![1; 1000]);
+        assert!(pair.run_until(Duration::from_millis(500), |pair| pair.received(1, 0) > n), "message {n}");
+    }
+}
