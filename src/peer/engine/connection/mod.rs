@@ -239,7 +239,12 @@ impl Connection {
         }
     }
 
-    /// Where it stands.
+    /// Whether nothing new will come and nothing can be sent. What came can still be received.
+    pub(crate) fn is_over(&self) -> bool {
+        self.life.phase().is_final()
+    }
+
+    /// Where it stands, in words: [`is_over`](Self::is_over) is cheaper.
     pub(crate) fn state(&self) -> PeerState {
         let path = self.path.map(|route| self.ice.describe(route));
         PeerState { phase: self.life.phase().clone(), path }

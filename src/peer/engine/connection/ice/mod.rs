@@ -269,6 +269,15 @@ impl Ice {
         self.look();
     }
 
+    /// The path is silent: forgets which pairs worked, and checks all anew, at once. The crate would give a pair
+    /// up only much later, and other pairs of the same address may be as dead. The first that works takes over.
+    pub(super) fn doubt(&mut self, now: Instant) {
+        self.agent.recreate_candidate_pairs();
+        self.hurry();
+        self.pace = Pace::Settling(now + timing::SETTLING);
+        self.advance(now);
+    }
+
     /// One STUN packet.
     pub(super) fn handle_stun(
         &mut self,
@@ -418,6 +427,10 @@ impl Ice {
 
     fn look(&mut self) {
         self.pace = Pace::Looking;
+        self.hurry();
+    }
+
+    fn hurry(&mut self) {
         self.agent.set_max_stun_rto(timing::CHECK_AT_LEAST);
         self.agent.set_max_stun_retransmits(timing::CHECKS);
     }

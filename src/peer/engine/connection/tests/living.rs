@@ -1,7 +1,7 @@
 //! From open to the end.
 
 use super::super::*;
-use super::world::{A, B, World, host, ms, relay};
+use super::world::{A, B, World, address, host, ms, relay};
 use crate::peer::CandidateKind;
 use crate::peer::Description;
 use crate::peer::session::{self, Local};
@@ -187,6 +187,45 @@ fn it_moves_to_a_better_pair_when_one_appears() {
         }
         world.send(A, "direct");
         world.until(ms(1_000), |world| world.texts(B) == ["direct"]);
+    }
+}
+
+#[test]
+fn a_path_that_falls_silent_gives_way_to_one_that_speaks() {
+    for dead in ["10.0.0.1:1000", "10.0.0.2:2000"] {
+        let mut world = World::new(1);
+        let [one, two] = [host("10.0.0.1:1000"), host("10.0.1.1:1001")];
+        let [three, four] = [host("10.0.0.2:2000"), host("10.0.1.2:2001")];
+        world.dial_from(&[one, two], &[three, four]);
+        world.until_open();
+        world.run(ms(10_000));
+        let path = world.connection(A).state().path.unwrap();
+        assert_eq!(
+            (path.local_address.as_str(), path.remote_address.as_str()),
+            ("10.0.0.1:1000", "10.0.0.2:2000")
+        );
+        let gone = address(dead);
+        world.lose = Box::new(move |one| one.from == gone || one.to == gone);
+        world.send(A, "one");
+        world.send(B, "two");
+        let moved = |world: &mut World| {
+            [A, B].iter().all(|side| {
+                let path = world.connection(*side).state().path.unwrap();
+                path.local_address != dead && path.remote_address != dead
+            })
+        };
+        world.until(timing::DOUBT + ms(200), moved);
+        // SCTP's time-outs have doubled meanwhile.
+        world.until(ms(3_000), |world| world.texts(A) == ["two"] && world.texts(B) == ["one"]);
+        world.run(ms(60_000));
+        assert_eq!((world.phase(A), world.phase(B)), (Phase::Connected, Phase::Connected));
+        for side in [A, B] {
+            assert!(!phases(&world, side).contains(&Phase::Disconnected), "{:?}", phases(&world, side));
+        }
+        // Back again, and best again.
+        world.lose = Box::new(|_| false);
+        world.send(A, "three");
+        world.until(ms(1_000), |world| world.texts(B).len() == 2);
     }
 }
 
