@@ -56,7 +56,15 @@ pub(super) struct Side {
 
     pub(super) opened: Option<Duration>,
     sent: usize,
+    /// Buffers that went out.
+    pub(super) buffers: usize,
     pub(super) reads: bool,
+}
+
+impl Side {
+    pub(super) fn datagrams(&self) -> usize {
+        self.sent
+    }
 }
 
 type Drop = dyn FnMut(&Flying) -> bool;
@@ -72,6 +80,8 @@ pub(super) struct World {
     pub(super) delay: Duration,
     pub(super) signaling: Duration,
     pub(super) lose: Box<Drop>,
+    /// What signaling does to offers and answers.
+    pub(super) rewrite: Box<dyn Fn(&str) -> String>,
     /// All that ever flew, if kept.
     pub(super) trace: Vec<(Duration, Flying)>,
     pub(super) keep_trace: bool,
@@ -106,6 +116,7 @@ impl World {
                 got: Vec::new(),
                 opened: None,
                 sent: 0,
+                buffers: 0,
                 reads: true,
             }
         };
@@ -119,10 +130,17 @@ impl World {
             delay: ms(10),
             signaling: ms(20),
             lose: Box::new(|_| false),
+            rewrite: Box::new(str::to_owned),
             trace: Vec::new(),
             keep_trace: false,
             trickles: true,
         }
+    }
+
+    /// Makes a side another one, before it does anything.
+    pub(super) fn replace(&mut self, side: usize, identity: Identity) {
+        let config = self.sides[side].connection.config.clone();
+        self.sides[side].connection = Connection::new(config, Arc::new(identity), self.start);
     }
 
     /// Since the beginning.
@@ -175,8 +193,11 @@ impl World {
         self.signal(to, Signal::Offer(offer));
     }
 
-    fn signal(&mut self, to: usize, signal: Signal) {
+    fn signal(&mut self, to: usize, mut signal: Signal) {
         self.order += 1;
+        if let Signal::Offer(description) | Signal::Answer(description) = &mut signal {
+            description.sdp = (self.rewrite)(&description.sdp);
+        }
         self.signals.insert((self.now + self.signaling, self.order), (to, signal));
     }
 
@@ -295,6 +316,7 @@ impl World {
             let mut rounds = 0;
             while let Some(transmit) = side.connection.poll_transmit(now, &mut buffer) {
                 rounds += 1;
+                side.buffers += 1;
                 assert!(rounds < 10_000, "it never stops sending");
                 assert!(!buffer.is_empty());
                 let size = transmit.segment.unwrap_or(buffer.len());
