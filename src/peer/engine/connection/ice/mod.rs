@@ -339,6 +339,12 @@ impl Ice {
         std::mem::take(&mut self.found)
     }
 
+    /// How many addresses the crate keeps.
+    #[cfg(test)]
+    pub(super) fn places(&self) -> usize {
+        self.agent.remote_candidates().count().max(self.agent.local_candidates().count())
+    }
+
     /// Whether we have any address.
     pub(super) fn can_be_reached(&self) -> bool {
         !self.local.is_empty() || self.tcp > 0

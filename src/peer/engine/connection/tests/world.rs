@@ -67,6 +67,7 @@ impl Side {
     }
 }
 
+type Meddle = dyn FnMut(Flying) -> Vec<(Duration, Flying)>;
 type Drop = dyn FnMut(&Flying) -> bool;
 
 pub(super) struct World {
@@ -80,6 +81,8 @@ pub(super) struct World {
     pub(super) delay: Duration,
     pub(super) signaling: Duration,
     pub(super) lose: Box<Drop>,
+    /// What the network does to what it does not lose: copies, changes, delays.
+    pub(super) meddle: Box<Meddle>,
     /// What signaling does to offers and answers.
     pub(super) rewrite: Box<dyn Fn(&str) -> String>,
     /// All that ever flew, if kept.
@@ -130,6 +133,7 @@ impl World {
             delay: ms(10),
             signaling: ms(20),
             lose: Box::new(|_| false),
+            meddle: Box::new(|one| vec![(ms(0), one)]),
             rewrite: Box::new(str::to_owned),
             trace: Vec::new(),
             keep_trace: false,
@@ -334,9 +338,12 @@ impl World {
                     if self.keep_trace {
                         self.trace.push((time, one.clone()));
                     }
-                    if !(self.lose)(&one) {
+                    if (self.lose)(&one) {
+                        continue;
+                    }
+                    for (late, one) in (self.meddle)(one) {
                         self.order += 1;
-                        self.flying.insert((now + self.delay, self.order), one);
+                        self.flying.insert((now + self.delay + late, self.order), one);
                     }
                 }
             }
