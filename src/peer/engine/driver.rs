@@ -15,7 +15,7 @@
 //! timers and connections of the peer are closed.
 
 use std::future::Future;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -57,7 +57,7 @@ pub(super) struct Driver {
 enum Done {
     Resolved(ServerId, Result<Vec<Resolved>, String>),
     Connected(StreamId, Result<Stream, StreamError>),
-    LookedUp(NamedCandidate, Option<std::net::IpAddr>),
+    LookedUp(NamedCandidate, Result<Vec<IpAddr>, String>),
     Reached(SocketAddr, Result<IceTcp, StreamError>),
 }
 
@@ -77,7 +77,11 @@ impl Driver {
             Errand::Connect { stream, to, name } => Box::pin(async move {
                 Done::Connected(stream, Stream::connect(to, name.as_deref(), &trust, ERRAND).await)
             }),
-            Errand::LookUp(named) => Box::pin(async move { Done::LookedUp(named, None) }),
+            Errand::LookUp(_) if !self.settings.resolve_mdns => return,
+            Errand::LookUp(named) => Box::pin(async move {
+                let found = sockets::resolve_local(named.name(), ERRAND).await;
+                Done::LookedUp(named, found)
+            }),
             Errand::Reach(to) => {
                 Box::pin(async move { Done::Reached(to, IceTcp::connect(to, ERRAND).await) })
             }
@@ -252,10 +256,12 @@ fn write(core: &mut Core, now: Instant, cx: &mut Context<'_>) {
 fn take_in(core: &mut Core, now: Instant, done: Done) {
     let Core { connection, gatherer, outlet, .. } = core;
     match (done, gatherer) {
-        (Done::LookedUp(named, Some(address)), _) => {
-            let _ = connection.add_resolved_candidate(now, named, address);
+        (Done::LookedUp(named, Ok(addresses)), _) => {
+            for address in addresses {
+                let _ = connection.add_resolved_candidate(now, named.clone(), address);
+            }
         }
-        (Done::LookedUp(..), _) => debug!("nobody knows a .local candidate"),
+        (Done::LookedUp(_, Err(error)), _) => debug!(%error, "cannot look up a .local candidate"),
         (Done::Reached(to, reached), _) => outlet.reached(to, reached),
         (Done::Resolved(server, found), Some(gatherer)) => gatherer.resolved(now, server, found),
         (Done::Connected(id, Ok(stream)), Some(gatherer)) => {

@@ -34,7 +34,6 @@ mod sockets;
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures_core::future::BoxFuture;
 use tokio::sync::{mpsc, watch};
@@ -45,13 +44,15 @@ use self::connection::Connection;
 use self::core::{Core, Shared};
 use self::driver::Driver;
 use self::negotiator::Negotiator;
+pub use self::congestion::Algorithm;
+pub use self::recovery::EarlyCopies;
 use self::settings::Settings;
 use super::{Peer, PeerConfig, PeerError, PeerState, Stack};
 
 /// Candidates that wait for their reader. A host with more addresses than this loses the rest.
 const CANDIDATES: usize = 256;
 
-/// Our own stack. One for the whole process is best: its peers share a certificate.
+/// Our own stack, with options. One for the whole process is best: its peers share a certificate.
 ///
 /// The certificate is made ahead, on a thread of its own: a dial that begins with [`new`](Self::new) need not
 /// wait for it.
@@ -73,31 +74,10 @@ impl Engine {
         Self { settings: Arc::default(), identities }
     }
 
-    /// Whether `.local` names in the peer's candidates are looked up by multicast DNS. On unless set. This side
-    /// never hides its own addresses behind such names.
-    #[must_use]
-    pub fn resolve_mdns(mut self, on: bool) -> Self {
-        Arc::make_mut(&mut self.settings).resolve_mdns = on;
-        self
-    }
-
-    /// Silence of the peer until the connection counts as lost, 10 s unless set. At 5 s, or this if it is less,
-    /// it is [`Disconnected`](super::Phase::Disconnected).
-    #[must_use]
-    pub fn lost_after(mut self, silence: Duration) -> Self {
-        Arc::make_mut(&mut self.settings).lost = silence;
-        self
-    }
-
     fn assemble(settings: Arc<Settings>, identity: Arc<Identity>, config: PeerConfig) -> Peer {
         let (found, candidates) = mpsc::channel(CANDIDATES);
         let (changed, state) = watch::channel(PeerState::default());
-        let mut wanted = connection::Config::new(config.role);
-        wanted.relay_only = config.relay_only;
-        wanted.servers = !config.ice_servers.is_empty();
-        wanted.lost = settings.lost;
-        wanted.disconnected = wanted.disconnected.min(settings.lost);
-        let connection = Connection::new(wanted, identity, core::now());
+        let connection = Connection::new(settings.connection(&config), identity, core::now());
         let shared = Arc::new(Shared::new(Core::new(connection, found, changed)));
         tokio::spawn(Driver::new(Arc::clone(&shared), Arc::clone(&settings)));
         let channel = Channel::new(Arc::clone(&shared));

@@ -26,13 +26,14 @@ pub(crate) const INITIAL_PACKETS: usize = 32;
 /// The least window, in packets.
 pub(crate) const LEAST_PACKETS: usize = 2;
 
-/// Which controller a path gets.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Algorithm {
-    /// The one that bears random loss and keeps queues short.
+/// How much may be under way on a path, and who decides.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Algorithm {
+    /// A model of the path's rate and delay: bears random loss, keeps queues short, leaves others their share.
     #[default]
-    Default,
-    /// RFC 9438, what TCP uses. A tenth of the rate of a path with 1 % random loss.
+    Model,
+    /// CUBIC (RFC 9438), what TCP uses. A tenth of the rate of a path with 1 % random loss.
     Cubic,
 }
 
@@ -45,7 +46,7 @@ impl Algorithm {
         now: Instant,
     ) -> Box<dyn Controller> {
         match self {
-            Self::Default => Box::new(Model::new(max_packet, rtt, now)),
+            Self::Model => Box::new(Model::new(max_packet, rtt, now)),
             Self::Cubic => Box::new(Cubic::new(max_packet)),
         }
     }

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::bindings::{Answer, Bindings};
 use super::candidate::{Leg, LocalCandidate, Why};
@@ -16,6 +16,10 @@ const MOST_SERVERS: usize = 16;
 /// Addresses of one server that are used, of each family for STUN.
 const MOST_ADDRESSES: usize = 4;
 
+/// How much longer the others may take once there is a relay. Where UDP is blocked nothing else tells that the
+/// servers that are asked over it will never answer, and whoever does not trickle waits for the end.
+const GRACE: Duration = Duration::from_millis(500);
+
 /// Finds the candidates of one peer, and keeps its relays.
 pub(crate) struct Gatherer {
     config: Config,
@@ -28,6 +32,7 @@ pub(crate) struct Gatherer {
     events: VecDeque<Event>,
     /// `None` once complete.
     give_up: Option<Instant>,
+    hurried: bool,
 }
 
 /// A STUN server.
@@ -60,6 +65,7 @@ impl Gatherer {
             seen: Vec::new(),
             events: VecDeque::new(),
             give_up,
+            hurried: false,
             config,
         };
         for base in bases {
@@ -380,6 +386,10 @@ impl Gatherer {
                 let why = server.why.take().unwrap_or(Why::Silent);
                 self.events.push_back(Event::failed(server.url.clone(), why));
             }
+        }
+        if !self.hurried && self.relays.has_relay() {
+            self.hurried = true;
+            self.give_up = self.give_up.map(|give_up| give_up.min(now + GRACE));
         }
         let resolving = self.stun.iter().any(|server| server.state == Asked::NotYet);
         if self.give_up.is_some() && !resolving && !self.bindings.is_busy() && !self.relays.is_busy() {

@@ -330,6 +330,11 @@ impl Relays {
         self.abandon(around, |_| true);
     }
 
+    /// Whether a server has given a relay.
+    pub(super) fn has_relay(&self) -> bool {
+        self.servers.iter().any(|server| server.state == State::Won)
+    }
+
     /// Whether a server may still give a relay.
     pub(super) fn is_busy(&self) -> bool {
         self.servers.iter().any(|server| server.state == State::Trying)

@@ -73,10 +73,12 @@ impl<C: Clone> Flight<C> {
                 from = tsn.next();
             }
         }
+        let is_short = sack.gaps.len() < SHORT_REPORT;
+        self.order.set_horizon((!is_short).then(|| sack.cumulative.add(reach)));
         let advanced = self.cumulative() != old_cumulative;
         let is_new = advanced || progress.newest.is_some();
         let is_behind = sack.cumulative.is_before(old_cumulative)
-            || (is_sorted && covered < self.ledger.acknowledged && sack.gaps.len() < SHORT_REPORT);
+            || (is_sorted && covered < self.ledger.acknowledged && is_short);
         if is_new && is_behind && sack.cumulative == self.cumulative() {
             self.on_reneged(sack);
         }
@@ -97,7 +99,6 @@ impl<C: Clone> Flight<C> {
         if window_opened {
             lost += self.on_window_opened();
         }
-        self.drop_void();
         self.arm_copies(now);
         Ok(SackOutcome { acknowledged: progress.bytes, advanced, lost, stale })
     }
@@ -148,7 +149,10 @@ impl<C: Clone> Flight<C> {
             if bounded != self.rtt.smoothed() {
                 self.rtt.on_sample(now, bounded);
             }
-            self.rack.on_delivered(now, newest.sent_at, newest.serial);
+            // Behind a long queue the original may take so long: what left before the copy is not lost by it.
+            if since_first > self.rtt.probe_after() {
+                self.rack.on_delivered(now, newest.sent_at, newest.serial);
+            }
         }
         if self.recovery.on_delivered(newest.serial) {
             self.rack.on_recovered();
@@ -179,21 +183,29 @@ impl<C: Clone> Flight<C> {
     pub(super) fn find_lost(&mut self, now: Instant, persistent: bool) -> usize {
         self.reorder_at = None;
         let (mut count, mut bytes, mut newest_at) = (0, 0, None);
-        loop {
-            self.drop_void();
-            let Some(&(serial, tsn)) = self.order.front() else { break };
-            let Some(sent) = self.ledger.get(tsn) else { break };
-            let Some(lost_at) = self.rack.lost_at(sent.sent_at, serial, &self.rtt) else { break };
+        while let Some((_, tsn)) = self.order.oldest_unknown(&self.ledger)
+            && self.order.is_known(tsn)
+        {
+            newest_at = newest_at.max(self.ledger.get(tsn).map(|sent| sent.sent_at));
+            bytes += self.take_for_lost(tsn);
+            count += 1;
+        }
+        while let Some((serial, tsn)) = self.order.oldest(&self.ledger)
+            && let Some(sent) = self.ledger.get(tsn)
+            && let Some(lost_at) = self.rack.lost_at(sent.sent_at, serial, &self.rtt)
+        {
             if lost_at > now {
                 self.reorder_at = Some(lost_at);
                 break;
             }
-            newest_at = newest_at.max(Some(sent.sent_at));
-            let Some(size) = self.ledger.mark_lost(tsn) else { break };
-            self.recovery.on_lost(tsn, self.next_serial);
-            self.queue_lost(tsn);
-            count += 1;
-            bytes += size;
+            if self.order.is_known(tsn) {
+                newest_at = newest_at.max(Some(sent.sent_at));
+                bytes += self.take_for_lost(tsn);
+                count += 1;
+            } else {
+                self.ledger.mark_unknown(tsn);
+                self.order.set_aside();
+            }
         }
         let Some(sent_at) = newest_at else { return 0 };
         self.rate.lost += bytes as u64;
@@ -201,6 +213,13 @@ impl<C: Clone> Flight<C> {
         let in_flight = self.ledger.in_flight;
         self.controller.on_loss(&Loss { now, bytes, in_flight, sent_at, persistent });
         count
+    }
+
+    fn take_for_lost(&mut self, tsn: Tsn) -> usize {
+        let size = self.ledger.mark_lost(tsn).unwrap_or(0);
+        self.recovery.on_lost(tsn, self.next_serial);
+        self.queue_lost(tsn);
+        size
     }
 
     fn queue_lost(&mut self, tsn: Tsn) {

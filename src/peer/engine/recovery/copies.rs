@@ -8,13 +8,15 @@
 
 use std::time::{Duration, Instant};
 
-/// When small flights are sent twice.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum EarlyCopies {
-    /// While loss was seen lately, and for urgent chunks.
+/// When a packet that has the path nearly to itself is sent twice, a quarter of a round trip apart, so that a lost
+/// one costs that quarter rather than one and a half. Bulk is never sent twice.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum EarlyCopies {
+    /// While loss was seen lately (30 s), and for what is urgent.
     #[default]
     Adaptive,
-    /// Always.
+    /// Always: twice the packets of sparse traffic.
     Always,
     /// Never.
     Never,

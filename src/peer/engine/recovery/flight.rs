@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use super::RecoveryConfig;
 use super::copies::{Copies, SMALL_FLIGHT};
 use super::ledger::{Ledger, State};
+use super::order::Order;
 use super::probe::Probe;
 use super::rack::Rack;
 use super::rate::Rate;
@@ -33,8 +34,7 @@ const ASKED_DELAY: Duration = Duration::from_millis(1);
 #[derive(Debug)]
 pub(crate) struct Flight<C> {
     pub(super) ledger: Ledger<C>,
-    /// All transmissions in the order of sending; one that is not its chunk's last is void.
-    pub(super) order: VecDeque<(u64, Tsn)>,
+    pub(super) order: Order,
     pub(super) next_serial: u64,
     /// Chunks to send again; one that is not `Lost` is void.
     pub(super) lost: VecDeque<Tsn>,
@@ -121,7 +121,7 @@ impl<C: Clone> Flight<C> {
     ) -> Self {
         Self {
             ledger: Ledger::new(first),
-            order: VecDeque::new(),
+            order: Order::default(),
             next_serial: 1,
             lost: VecDeque::new(),
             peer_window: peer_window as usize,
@@ -169,8 +169,8 @@ impl<C: Clone> Flight<C> {
         let snapshot = self.rate.snapshot(now, self.ledger.in_flight);
         let serial = self.take_serial();
         let tsn = self.ledger.push(now, chunk, bytes, size, urgent, serial, snapshot);
-        self.order.push_back((serial, tsn));
-        self.into_packet(tsn, size, serial);
+        self.order.push(serial, tsn);
+        self.add_to_packet(tsn, size, serial);
         self.has_more = true;
         self.stats.chunks += 1;
         tsn
@@ -264,7 +264,7 @@ impl<C: Clone> Flight<C> {
         if self.ledger.is_empty() {
             return paced;
         }
-        let probe_at = (self.ledger.in_flight > 0).then(|| self.probe_at());
+        let probe_at = self.awaits().then(|| self.probe_at());
         let dead_at = Some(self.heard_at + self.max_silence);
         [paced, probe_at, dead_at, self.reorder_at, self.copy_at].into_iter().flatten().min()
     }
@@ -285,7 +285,7 @@ impl<C: Clone> Flight<C> {
         if self.copy_at.is_some_and(|at| at <= now) {
             (self.copies_due, self.copy_at) = (true, None);
         }
-        if self.ledger.in_flight > 0 && self.probe_at() <= now {
+        if self.awaits() && self.probe_at() <= now {
             self.probe.on_deadline(now);
             self.stats.probes += 1;
         }
@@ -327,6 +327,11 @@ impl<C: Clone> Flight<C> {
         }
     }
 
+    /// Whether only a probe can tell what became of what is under way: the reordering window tells sooner.
+    fn awaits(&self) -> bool {
+        self.reorder_at.is_none() && (self.ledger.in_flight > 0 || self.ledger.unknown > 0)
+    }
+
     fn has_room(&self) -> bool {
         self.ledger.in_flight < self.controller.window()
     }
@@ -347,7 +352,7 @@ impl<C: Clone> Flight<C> {
         serial
     }
 
-    fn into_packet(&mut self, tsn: Tsn, size: usize, serial: u64) {
+    fn add_to_packet(&mut self, tsn: Tsn, size: usize, serial: u64) {
         if self.packet.last.is_none() {
             self.packet.serial = serial;
         }
@@ -364,8 +369,8 @@ impl<C: Clone> Flight<C> {
         let snapshot = self.rate.snapshot(now, self.ledger.in_flight);
         let serial = self.take_serial();
         let chunk = self.ledger.send_again(now, tsn, size, serial, snapshot)?.clone();
-        self.order.push_back((serial, tsn));
-        self.into_packet(tsn, size, serial);
+        self.order.push(serial, tsn);
+        self.add_to_packet(tsn, size, serial);
         Some((tsn, chunk))
     }
 
@@ -381,24 +386,12 @@ impl<C: Clone> Flight<C> {
 
     /// The chunk under way whose last transmission is the oldest, if it is not in this packet.
     fn oldest(&mut self, wanted: impl Fn(&super::ledger::Sent<C>) -> bool) -> Option<Tsn> {
-        self.drop_void();
-        let &(serial, tsn) = self.order.front()?;
+        let under_way = self.order.oldest(&self.ledger);
+        let (serial, tsn) = under_way.or_else(|| self.order.oldest_unknown(&self.ledger))?;
         if self.packet.last.is_some() && serial >= self.packet.serial {
             return None;
         }
         self.ledger.get(tsn).filter(|sent| wanted(sent)).map(|_| tsn)
-    }
-
-    /// Drops transmissions from the front that are not the last of a chunk under way.
-    pub(super) fn drop_void(&mut self) {
-        while let Some(&(serial, tsn)) = self.order.front() {
-            let is_last =
-                |sent: &super::ledger::Sent<C>| sent.state == State::UnderWay && sent.serial == serial;
-            if self.ledger.get(tsn).is_some_and(is_last) {
-                break;
-            }
-            self.order.pop_front();
-        }
     }
 
     /// Sets the time of the next early copy.
@@ -409,14 +402,13 @@ impl<C: Clone> Flight<C> {
         if self.copies_due || !is_sparse {
             return;
         }
-        self.drop_void();
-        for &(serial, tsn) in &self.order {
+        self.order.oldest(&self.ledger);
+        for (serial, tsn) in self.order.iter() {
             let Some(sent) = self.ledger.get(tsn) else { continue };
-            if sent.serial == serial && sent.times == 1 && sent.state == State::UnderWay {
-                if self.copies.wants(now, sent.urgent) {
-                    self.copy_at = Some(sent.sent_at + Copies::wait(self.rtt.smoothed()));
-                    return;
-                }
+            let is_original = sent.serial == serial && sent.times == 1 && sent.state == State::UnderWay;
+            if is_original && self.copies.wants(now, sent.urgent) {
+                self.copy_at = Some(sent.sent_at + Copies::wait(self.rtt.smoothed()));
+                return;
             }
         }
     }

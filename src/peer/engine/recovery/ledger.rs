@@ -16,6 +16,8 @@ use super::tsn::Tsn;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum State {
     UnderWay,
+    /// Left long ago, and no report reaches so far: lost or arrived.
+    Unknown,
     /// To be sent again.
     Lost,
     /// By a gap block.
@@ -53,6 +55,8 @@ pub(super) struct Ledger<C> {
     first: Tsn,
     entries: VecDeque<Sent<C>>,
     pub(super) in_flight: usize,
+    /// How many are `Unknown`.
+    pub(super) unknown: usize,
     pub(super) unacknowledged: usize,
     pub(super) acknowledged: usize,
 }
@@ -75,7 +79,7 @@ pub(super) struct Delivered {
 
 impl<C> Ledger<C> {
     pub(super) fn new(first: Tsn) -> Self {
-        Self { first, entries: VecDeque::new(), in_flight: 0, unacknowledged: 0, acknowledged: 0 }
+        Self { first, entries: VecDeque::new(), in_flight: 0, unknown: 0, unacknowledged: 0, acknowledged: 0 }
     }
 
     pub(super) fn first(&self) -> Tsn {
@@ -143,8 +147,10 @@ impl<C> Ledger<C> {
     ) -> Option<&C> {
         let index = self.index(tsn)?;
         let sent = self.entries.get_mut(index)?;
-        if sent.state == State::UnderWay {
-            self.in_flight -= sent.size;
+        match sent.state {
+            State::UnderWay => self.in_flight -= sent.size,
+            State::Unknown => self.unknown -= 1,
+            State::Lost | State::Acknowledged => {}
         }
         self.in_flight += size;
         (sent.state, sent.size, sent.sent_at) = (State::UnderWay, size, now);
@@ -163,16 +169,29 @@ impl<C> Ledger<C> {
         }
     }
 
-    /// Returns its size if it was under way.
+    /// Returns its size if it was not known to be lost before, nor acknowledged.
     pub(super) fn mark_lost(&mut self, tsn: Tsn) -> Option<usize> {
         let index = self.index(tsn)?;
         let sent = self.entries.get_mut(index)?;
-        if sent.state != State::UnderWay {
-            return None;
+        match sent.state {
+            State::UnderWay => self.in_flight -= sent.size,
+            State::Unknown => self.unknown -= 1,
+            State::Lost | State::Acknowledged => return None,
         }
         (sent.state, sent.was_lost) = (State::Lost, true);
-        self.in_flight -= sent.size;
         Some(sent.size)
+    }
+
+    /// It is no longer under way, and nobody knows what became of it.
+    pub(super) fn mark_unknown(&mut self, tsn: Tsn) {
+        if let Some(index) = self.index(tsn)
+            && let Some(sent) = self.entries.get_mut(index)
+            && sent.state == State::UnderWay
+        {
+            sent.state = State::Unknown;
+            self.in_flight -= sent.size;
+            self.unknown += 1;
+        }
     }
 
     /// Takes the first chunk out if it is at or before `cumulative`. Not `Delivered` if a gap block had
@@ -249,8 +268,10 @@ impl<C> Ledger<C> {
     }
 
     fn forget(&mut self, state: State, size: usize, bytes: usize) {
-        if state == State::UnderWay {
-            self.in_flight -= size;
+        match state {
+            State::UnderWay => self.in_flight -= size,
+            State::Unknown => self.unknown -= 1,
+            State::Lost | State::Acknowledged => {}
         }
         self.unacknowledged -= bytes;
     }

@@ -18,6 +18,7 @@ mod acknowledging;
 mod copies;
 mod flight;
 mod ledger;
+mod order;
 mod probe;
 mod rack;
 mod rate;
@@ -25,10 +26,15 @@ mod rtt;
 mod sack;
 #[cfg(test)]
 mod simulation;
+#[cfg(test)]
+#[path = "../simulator/mod.rs"]
+pub(super) mod simulator;
 mod spurious;
+#[cfg(test)]
+mod tests;
 mod tsn;
 
-pub(crate) use copies::EarlyCopies;
+pub use copies::EarlyCopies;
 pub(crate) use flight::{Flight, PathDead, Stats};
 pub(crate) use rtt::Rtt;
 pub(crate) use sack::{Sack, SackError, SackOutcome};

@@ -12,7 +12,7 @@ use super::rtt::Rtt;
 /// Doublings of the wait, so that a path that comes back is noticed.
 const MOST_DOUBLINGS: u32 = 6;
 /// However often it was doubled, the wait is not longer, except where a round trip is.
-const LONGEST_WAIT: Duration = Duration::from_secs(2);
+const LONGEST_WAIT: Duration = Duration::from_secs(1);
 /// How long between probes of a closed window: a reader that goes on is noticed so soon, even if the peer
 /// tells of its room only when asked.
 const WINDOW_INTERVAL: Duration = Duration::from_millis(200);

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use crate::peer::engine::congestion::RateSample;
 
 /// Gap blocks that nearly fill a packet.
-const LONG_REPORT: usize = 100;
+const LONG_REPORT: usize = 250;
 
 /// What had been delivered when a chunk left.
 #[derive(Clone, Copy, Debug)]

@@ -15,7 +15,7 @@ pub(crate) struct Config {
     /// The largest SCTP packet, in bytes: what DTLS has room for.
     pub(crate) max_packet: usize,
     /// Bytes of messages held until they are read. At most half as much again is held when a peer sends many
-    /// small ones.
+    /// small ones. At least twice `max_message`, or else no message might ever be whole.
     pub(crate) receive_window: usize,
     /// The largest message taken, in bytes. A larger one ends the association.
     pub(crate) max_message: usize,
@@ -28,6 +28,9 @@ pub(crate) struct Config {
     pub(crate) zero_checksum: bool,
     /// Use I-DATA if the peer does too (RFC 8260): a large message on one stream does not hold up others.
     pub(crate) interleaving: bool,
+    /// How long a SACK waits for a second packet, or for data that it can travel with. RFC 9260 allows 500 ms;
+    /// a sender that waits for it to send its next packet would feel them.
+    pub(crate) sack_delay: Duration,
     /// Send a HEARTBEAT when nothing has come for so long. `None`: never; ICE asks for consent anyway.
     pub(crate) heartbeat: Option<Duration>,
     /// How long the handshake may take.
@@ -63,6 +66,7 @@ impl Config {
             rtt: None,
             zero_checksum: true,
             interleaving: true,
+            sack_delay: Duration::from_millis(10),
             heartbeat: None,
             handshake_timeout: Duration::from_secs(30),
             cookie_life: Duration::from_secs(60),

@@ -10,20 +10,16 @@
 //! deadline.
 
 mod ice_tcp;
+mod local_names;
 mod names;
 mod scratch;
 mod stream;
 mod tls;
 mod udp;
 
-// Until the driver is there.
-#[allow(unused_imports)]
 pub(crate) use self::ice_tcp::IceTcp;
-#[allow(unused_imports)]
+pub(crate) use self::local_names::{is_local_name, resolve_local};
 pub(crate) use self::names::resolve;
-#[allow(unused_imports)]
 pub(crate) use self::stream::{Stream, StreamError};
-#[allow(unused_imports)]
 pub(crate) use self::tls::Trust;
-#[allow(unused_imports)]
 pub(crate) use self::udp::{Buffers, Udp};

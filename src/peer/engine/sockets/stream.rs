@@ -178,3 +178,124 @@ impl Stream {
         Pin::new(&mut self.io).poll_shutdown(cx)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::task::Waker;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+    use tokio_rustls::TlsAcceptor;
+    use tokio_rustls::rustls::{self, ServerConfig, SupportedProtocolVersion};
+
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(10);
+
+    async fn listen() -> (TcpListener, SocketAddr) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        (listener, address)
+    }
+
+    /// Echoes what one client says over TLS of this version. Returns the trust it takes.
+    async fn tls_echo(version: &'static SupportedProtocolVersion, name: &str) -> (SocketAddr, Trust) {
+        let own = rcgen::generate_simple_self_signed(vec![name.to_owned()]).unwrap();
+        let key = own.signing_key.serialize_der().try_into().unwrap();
+        let config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .with_protocol_versions(&[version])
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![own.cert.der().clone()], key)
+            .unwrap();
+        let (listener, address) = listen().await;
+        tokio::spawn(async move {
+            while let Ok((tcp, _)) = listener.accept().await {
+                let Ok(tls) = TlsAcceptor::from(Arc::new(config.clone())).accept(tcp).await else { continue };
+                let (mut read, mut write) = tokio::io::split(tls);
+                let _ = tokio::io::copy(&mut read, &mut write).await;
+                let _ = write.shutdown().await;
+            }
+        });
+        (address, Trust::pem(own.cert.pem().as_bytes()).unwrap())
+    }
+
+    async fn read(stream: &mut Stream, length: usize) -> io::Result<Vec<u8>> {
+        let mut all = Vec::new();
+        while all.len() < length {
+            poll_fn(|cx| stream.poll_read(cx, |bytes| all.extend_from_slice(bytes))).await?;
+        }
+        Ok(all)
+    }
+
+    #[tokio::test]
+    async fn what_goes_in_comes_back_over_tls_of_either_version() {
+        for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
+            for name in ["relay.test", "127.0.0.1"] {
+                let (to, trust) = tls_echo(version, name).await;
+                let mut stream = Stream::connect(to, Some(name), &trust, PATIENCE).await.unwrap();
+                let said: Vec<u8> = (0..200_000_u32).map(|byte| byte as u8).collect();
+                assert!(stream.send_datagram(&[&said[..7], &said[7..]]));
+                let (mut heard, mut flushed) = (Vec::new(), false);
+                while heard.len() < said.len() {
+                    poll_fn(|cx| {
+                        flushed = flushed || stream.poll_flush(cx).is_ready();
+                        stream.poll_read(cx, |bytes| heard.extend_from_slice(bytes))
+                    })
+                    .await
+                    .unwrap();
+                }
+                assert!(heard == said && flushed);
+                poll_fn(|cx| stream.poll_shutdown(cx)).await.unwrap();
+                let end = read(&mut stream, 1).await.unwrap_err();
+                assert_eq!(end.kind(), io::ErrorKind::UnexpectedEof);
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_certificate_for_another_name_is_refused() {
+        let (to, trust) = tls_echo(&rustls::version::TLS13, "relay.test").await;
+        let failed = Stream::connect(to, Some("other.test"), &trust, PATIENCE).await.unwrap_err();
+        assert!(matches!(&failed, StreamError::Tls(why) if why.contains("certificate")), "{failed}");
+    }
+
+    #[tokio::test]
+    async fn a_server_that_accepts_and_says_nothing_ends_with_the_deadline() {
+        let (_listener, to) = listen().await;
+        let trust = tls_echo(&rustls::version::TLS13, "relay.test").await.1;
+        let failed =
+            Stream::connect(to, Some("relay.test"), &trust, Duration::from_millis(50)).await.unwrap_err();
+        assert!(matches!(failed, StreamError::Deadline(_)));
+    }
+
+    #[tokio::test]
+    async fn a_reader_that_is_slow_costs_datagrams_and_no_memory() {
+        let (listener, to) = listen().await;
+        let mut stream = Stream::connect(to, None, &Trust::platform(), PATIENCE).await.unwrap();
+        let (mut slow, _) = listener.accept().await.unwrap();
+        let mut cx = Context::from_waker(Waker::noop());
+        let (mut queued, mut dropped) = (0_usize, 0_usize);
+        while dropped < 1000 {
+            match stream.send_datagram(&[&[7; 1000]]) {
+                true => queued += 1,
+                false => dropped += 1,
+            }
+            let _ = stream.poll_flush(&mut cx);
+            assert!(stream.waiting() <= QUEUE && stream.queue.capacity() <= 4 * QUEUE);
+        }
+        stream.send(&[8; 100]);
+        // Once it reads again, all that was queued comes, and what steers last.
+        let reading = async {
+            let mut all = vec![0; queued * 1000 + 100];
+            slow.read_exact(&mut all).await.unwrap();
+            all
+        };
+        let flushing = poll_fn(|cx| stream.poll_flush(cx));
+        let (all, flushed) = tokio::join!(reading, flushing);
+        flushed.unwrap();
+        assert!(all[..queued * 1000].iter().all(|byte| *byte == 7) && all[queued * 1000..] == [8; 100]);
+        assert!(stream.queue.capacity() <= KEPT);
+    }
+}

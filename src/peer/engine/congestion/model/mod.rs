@@ -203,7 +203,8 @@ impl Controller for Model {
             Phase::Startup => (2.0 * self.pipe()).max(self.packets(INITIAL_PACKETS)),
             Phase::Empty { .. } => return (self.pipe() / 2.0).min(self.bound).max(self.packets(1)) as usize,
             Phase::Cruise { .. } | Phase::Drain | Phase::Down { .. } | Phase::Up { .. } => {
-                let most = rate * (self.least_rtt() + self.slack()).as_secs_f64() + self.packets(3);
+                let slack = (rate * self.slack().as_secs_f64()).max(self.packets(3));
+                let most = self.pipe() + slack;
                 let headroom = if matches!(self.phase, Phase::Up { .. }) { 1.0 } else { HEADROOM };
                 most.min(self.bound * headroom)
             }

@@ -52,7 +52,7 @@ impl Phase {
             // A little less than the highest rate seen, so that no queue creeps up.
             Self::Cruise { .. } | Self::Empty { .. } => 0.98,
             Self::Up { .. } => UP,
-            Self::Down { .. } => 0.8,
+            Self::Down { .. } => 0.75,
         }
     }
 }

@@ -2,6 +2,7 @@
 
 mod coturn;
 mod driven;
+mod hostile;
 mod relays;
 mod script;
 mod servers;

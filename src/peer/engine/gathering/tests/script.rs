@@ -178,7 +178,9 @@ impl Turn {
         if message.attribute(attribute::NONCE) != Some(self.nonce.as_bytes()) {
             return self.refuse(request, 438, None);
         }
-        assert!(message.is_signed_with(&self.key()));
+        if !message.is_signed_with(&self.key()) {
+            return self.refuse(request, 401, None);
+        }
         self.accept(request).sign(&self.key())
     }
 

@@ -97,6 +97,31 @@ fn once_one_stun_server_has_answered_a_dead_one_costs_half_a_second() {
 }
 
 #[test]
+fn where_udp_is_blocked_a_relay_over_tcp_ends_the_waiting() {
+    let servers = vec![stun("stun:a"), Turn::server("turn:t"), Turn::server("turn:t?transport=tcp")];
+    let (turn, mut script) = (Turn::new(), Script::new(servers, &[BASE]));
+    for n in 0..3 {
+        script.resolved(n, &[SERVER]);
+    }
+    script.pass(200 * MS);
+    script.sent();
+    let (stream, ..) = script.connect[0];
+    script.gatherer.connected(script.now, stream);
+    for _ in 0..2 {
+        let over_tcp = script.sent().into_iter().find(|each| each.via == Via::Stream(stream)).unwrap();
+        let answer = turn.answer(&over_tcp);
+        script.answer(&over_tcp, answer);
+    }
+    while script.complete.is_none() {
+        assert!(script.tick());
+    }
+    assert_eq!(script.complete, Some(700 * MS));
+    assert_eq!((script.of_kind(CandidateKind::Relay).len(), script.failures.len()), (1, 2));
+    script.pass(Duration::from_secs(20));
+    assert!(script.failures.len() == 2 && script.sent().is_empty());
+}
+
+#[test]
 fn a_resolver_that_never_answers_is_not_waited_for() {
     let mut script = Script::new(vec![stun("stun:a"), Turn::server("turn:t")], &[BASE]);
     while script.complete.is_none() {

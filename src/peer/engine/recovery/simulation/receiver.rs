@@ -115,7 +115,7 @@ impl Receiver {
         Report {
             cumulative: self.first.add(complete).previous(),
             window: window as u32,
-            gaps: gaps.take(200).collect(),
+            gaps: gaps.take(280).collect(),
             duplicates: std::mem::take(&mut self.duplicates),
         }
     }

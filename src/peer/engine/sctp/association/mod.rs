@@ -116,7 +116,8 @@ pub(crate) struct Stats {
 
 impl Association {
     /// An association that waits for [`connect`](Self::connect) or for the peer's INIT.
-    pub(crate) fn new(config: Config, now: Instant) -> Self {
+    pub(crate) fn new(mut config: Config, now: Instant) -> Self {
+        config.receive_window = config.receive_window.max(config.max_message.saturating_mul(2));
         let key = Key::new(&config.seed);
         Self {
             began: now,

@@ -33,9 +33,9 @@ pub(super) enum Ring {
 
 impl Retry {
     /// Something was sent that wants an answer, and `patience` is how long to try at all. `rtt` sets the
-    /// first interval, at three times its value.
+    /// first interval, at twice its value.
     pub(super) fn start(&mut self, now: Instant, rtt: Option<Duration>, patience: Duration) {
-        self.interval = rtt.map_or(UNKNOWN, |rtt| rtt.saturating_mul(3)).clamp(SHORTEST, LONGEST);
+        self.interval = rtt.map_or(UNKNOWN, |rtt| rtt.saturating_mul(2)).clamp(SHORTEST, LONGEST);
         self.next = Some(now + self.interval);
         self.end = Some(now + patience);
     }
@@ -85,7 +85,7 @@ mod tests {
     fn intervals_double_to_two_seconds_and_end_with_the_patience() {
         let began = Instant::now();
         let mut retry = Retry::default();
-        retry.start(began, Some(Duration::from_millis(100)), Duration::from_secs(8));
+        retry.start(began, Some(Duration::from_millis(150)), Duration::from_secs(8));
         let mut rung = Vec::new();
         while let Some(at) = retry.deadline() {
             match retry.ring(at) {

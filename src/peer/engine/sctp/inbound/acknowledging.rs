@@ -2,11 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-/// How long a SACK waits for a second packet, or for data that it can travel with. RFC 9260 allows 500 ms;
-/// a sender that waits for this one to send its next packet would feel them.
-const DELAY: Duration = Duration::from_millis(10);
-
-/// How long it waits when the sender asks for haste by the I bit: long enough for an answer of the
+/// How long a SACK waits when the sender asks for haste by the I bit: long enough for an answer of the
 /// application to carry it, which saves a packet on each side.
 const HASTE: Duration = Duration::from_millis(1);
 
@@ -14,20 +10,26 @@ const HASTE: Duration = Duration::from_millis(1);
 const PACKETS: u32 = 2;
 
 /// What is known about the next SACK.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Acknowledging {
+    /// How long it waits for a second packet.
+    delay: Duration,
     packets: u32,
     at_once: bool,
     due: Option<Instant>,
 }
 
 impl Acknowledging {
+    pub(super) fn new(delay: Duration) -> Self {
+        Self { delay, packets: 0, at_once: false, due: None }
+    }
+
     /// A packet with data has come. `asks` is its I bit; `is_odd`: it left or filled a gap, came twice, or
     /// was not taken.
     pub(super) fn on_packet(&mut self, now: Instant, asks: bool, is_odd: bool) {
         self.packets += 1;
         self.at_once |= is_odd || self.packets >= PACKETS;
-        let due = now + if asks { HASTE } else { DELAY };
+        let due = now + if asks { self.delay.min(HASTE) } else { self.delay };
         self.due = Some(self.due.map_or(due, |already| already.min(due)));
     }
 
@@ -53,7 +55,7 @@ impl Acknowledging {
 
     /// One was sent.
     pub(super) fn on_sent(&mut self) {
-        *self = Self::default();
+        *self = Self::new(self.delay);
     }
 }
 
@@ -61,10 +63,12 @@ impl Acknowledging {
 mod tests {
     use super::*;
 
+    const DELAY: Duration = Duration::from_millis(10);
+
     #[test]
     fn one_packet_waits_and_two_do_not() {
         let now = Instant::now();
-        let mut sacks = Acknowledging::default();
+        let mut sacks = Acknowledging::new(DELAY);
         assert!(!sacks.is_wanted());
         sacks.on_packet(now, false, false);
         assert!(sacks.is_wanted() && !sacks.is_due(now));
@@ -78,7 +82,7 @@ mod tests {
     #[test]
     fn the_i_bit_is_answered_after_a_millisecond_even_if_it_comes_late() {
         let now = Instant::now();
-        let mut sacks = Acknowledging::default();
+        let mut sacks = Acknowledging::new(DELAY);
         sacks.on_packet(now, true, false);
         assert_eq!(sacks.deadline(), Some(now + HASTE));
         assert!(!sacks.is_due(now) && sacks.is_due(now + HASTE));
@@ -87,7 +91,7 @@ mod tests {
     #[test]
     fn gaps_and_duplicates_are_told_of_at_once() {
         let now = Instant::now();
-        let mut sacks = Acknowledging::default();
+        let mut sacks = Acknowledging::new(DELAY);
         sacks.on_packet(now, false, true);
         assert!(sacks.is_due(now));
     }

@@ -94,7 +94,7 @@ impl Inbound {
             received: Received::new(first),
             reassembly: Reassembly::default(),
             ordering: Ordering::default(),
-            acknowledging: Acknowledging::default(),
+            acknowledging: Acknowledging::new(config.sack_delay),
             interleaved,
             streams,
             window,

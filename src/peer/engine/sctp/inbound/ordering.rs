@@ -64,6 +64,12 @@ impl Ordering {
         self.ready > 0
     }
 
+    /// Streams that have buffers.
+    #[cfg(test)]
+    pub(super) fn bodies(&self) -> usize {
+        self.bodies
+    }
+
     /// Takes a message. Returns whether its stream's reader has to be told.
     ///
     /// # Errors

@@ -1,29 +1,13 @@
 //! Two associations, the link between them, and virtual time.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+use crate::peer::engine::sctp::codec::Packet;
 use crate::peer::engine::sctp::{Association, CloseReason, Config, Event, Seed};
-
-/// What happens to packets in one direction.
-#[derive(Debug, Clone)]
-pub(super) struct Link {
-    pub(super) delay: Duration,
-    pub(super) jitter: Duration,
-    /// Of 1000 packets, how many are lost, and how many come twice.
-    pub(super) loss: u32,
-    pub(super) duplicates: u32,
-    /// Bytes a second; 0 for no limit. With a queue of 50 ms.
-    pub(super) rate: u64,
-}
-
-impl Default for Link {
-    fn default() -> Self {
-        Self { delay: Duration::from_millis(10), jitter: Duration::ZERO, loss: 0, duplicates: 0, rate: 0 }
-    }
-}
+use crate::peer::engine::simulator::{Link, LinkConfig};
 
 /// One side: its association, what it has seen.
 pub(super) struct Side {
@@ -36,20 +20,22 @@ pub(super) struct Side {
     most_held: usize,
 }
 
-type Watch = Box<dyn FnMut(usize, &[u8]) -> bool>;
+type Watch = Box<dyn FnMut(usize, &mut Vec<u8>) -> bool>;
 
 /// Two sides and what is on its way between them.
 pub(super) struct Pair {
     pub(super) now: Instant,
     pub(super) began: Instant,
     pub(super) sides: [Side; 2],
-    pub(super) links: [Link; 2],
-    under_way: BTreeMap<(Instant, u64), (usize, Vec<u8>)>,
-    free_at: [Instant; 2],
-    count: u64,
-    random: fastrand::Rng,
-    /// Sees each packet as it leaves side `usize`; false: it is lost.
+    /// From side 0, and from side 1.
+    pub(super) links: [Link<Vec<u8>>; 2],
+    /// Sees each packet as it leaves side `usize`, and may change it; false: it is lost.
     pub(super) watch: Option<Watch>,
+}
+
+/// The kinds of a packet's chunks.
+pub(super) fn kinds(packet: &[u8]) -> Vec<u8> {
+    Packet::parse(packet).unwrap().chunks().map(|chunk| chunk.unwrap().kind).collect()
 }
 
 /// A configuration for tests, one per seed.
@@ -58,7 +44,7 @@ pub(super) fn config(seed: u8) -> Config {
 }
 
 impl Pair {
-    pub(super) fn new(seed: u64, link: Link, configs: [Config; 2]) -> Self {
+    pub(super) fn new(seed: u64, link: LinkConfig, configs: [Config; 2]) -> Self {
         let now = Instant::now();
         let side = |config| Side {
             sctp: Association::new(config, now),
@@ -72,17 +58,13 @@ impl Pair {
             now,
             began: now,
             sides: configs.map(side),
-            links: [link.clone(), link],
-            under_way: BTreeMap::new(),
-            free_at: [now; 2],
-            count: 0,
-            random: fastrand::Rng::with_seed(seed),
+            links: [Link::new(link, seed), Link::new(link, seed.wrapping_add(1))],
             watch: None,
         }
     }
 
     /// Both sides begin, and go on until both are connected.
-    pub(super) fn connected(seed: u64, link: Link) -> Self {
+    pub(super) fn connected(seed: u64, link: LinkConfig) -> Self {
         let mut pair = Self::new(seed, link, [config(1), config(2)]);
         pair.connect();
         pair
@@ -91,6 +73,10 @@ impl Pair {
     pub(super) fn connect(&mut self) {
         self.sides[0].sctp.connect(self.now);
         self.sides[1].sctp.connect(self.now);
+        self.finish_handshake();
+    }
+
+    pub(super) fn finish_handshake(&mut self) {
         let is_done = |pair: &Self| pair.sides.iter().all(|side| side.events.contains(&Event::Connected));
         assert!(self.run_until(Duration::from_secs(60), is_done), "does not connect");
     }
@@ -113,8 +99,8 @@ impl Pair {
                 return true;
             }
             let timers = self.sides.iter().filter_map(|side| side.sctp.poll_timeout(self.now));
-            let arrival = self.under_way.keys().next().map(|(at, _)| *at);
-            let Some(next) = timers.chain(arrival).min().filter(|next| *next <= end) else {
+            let arrivals = self.links.iter().filter_map(Link::next_arrival);
+            let Some(next) = timers.chain(arrivals).min().filter(|next| *next <= end) else {
                 self.now = end;
                 return false;
             };
@@ -129,11 +115,18 @@ impl Pair {
         self.run_until(time, |_| false);
     }
 
+    /// Hands a packet to a side at once.
+    pub(super) fn inject(&mut self, side: usize, packet: &[u8]) {
+        self.sides[side].sctp.handle_input(self.now, packet);
+        self.settle();
+    }
+
     /// Hands over what has arrived and what timers are due.
     fn step(&mut self) {
-        while let Some(entry) = self.under_way.first_entry().filter(|entry| entry.key().0 <= self.now) {
-            let (to, packet) = entry.remove();
-            self.sides[to].sctp.handle_input(self.now, &packet);
+        for (from, link) in self.links.iter_mut().enumerate() {
+            while let Some(packet) = link.receive(self.now) {
+                self.sides[1 - from].sctp.handle_input(self.now, &packet);
+            }
         }
         for side in &mut self.sides {
             if side.sctp.poll_timeout(self.now).is_some_and(|at| at <= self.now) {
@@ -167,30 +160,14 @@ impl Pair {
 
     /// Puts a packet of `from` on its way.
     pub(super) fn put(&mut self, from: usize, packet: &[u8]) {
+        let mut packet = packet.to_vec();
         if let Some(watch) = &mut self.watch
-            && !watch(from, packet)
+            && !watch(from, &mut packet)
         {
             return;
         }
-        let link = self.links[from].clone();
-        if self.random.u32(0..1000) < link.loss {
-            return;
-        }
-        let copies = if self.random.u32(0..1000) < link.duplicates { 2 } else { 1 };
-        for _ in 0..copies {
-            let mut leaves = self.now;
-            if link.rate > 0 {
-                leaves = leaves.max(self.free_at[from]);
-                if leaves - self.now > Duration::from_millis(50) {
-                    return; // the queue is full
-                }
-                leaves += Duration::from_nanos(packet.len() as u64 * 1_000_000_000 / link.rate);
-                self.free_at[from] = leaves;
-            }
-            let jitter = link.jitter.mul_f64(self.random.f64());
-            self.count += 1;
-            self.under_way.insert((leaves + link.delay + jitter, self.count), (1 - from, packet.to_vec()));
-        }
+        let length = packet.len();
+        self.links[from].send(self.now, packet, length);
     }
 
     pub(super) fn received(&self, side: usize, stream: u16) -> usize {
@@ -212,8 +189,7 @@ impl Pair {
 impl Side {
     /// Reads all that can be read.
     pub(super) fn read(&mut self) {
-        let mut streams: VecDeque<u16> = (0..=u16::MAX).take(64).collect();
-        while let Some(stream) = streams.pop_front() {
+        for stream in 0..64 {
             while let Some(message) = self.sctp.receive(stream) {
                 self.received.entry(stream).or_default().push(message);
             }

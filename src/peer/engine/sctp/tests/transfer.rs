@@ -4,7 +4,7 @@ use super::*;
 
 #[test]
 fn a_message_goes_each_way() {
-    let mut pair = Pair::connected(1, Link::default());
+    let mut pair = Pair::connected(1, LinkConfig::default());
     pair.send(0, 0, "hello");
     pair.send(1, 7, "hello yourself");
     assert!(pair.run_until(Duration::from_secs(1), |pair| pair.received(1, 0) + pair.received(0, 7) == 2));
@@ -14,7 +14,8 @@ fn a_message_goes_each_way() {
 
 #[test]
 fn large_messages_arrive_whole_over_a_link_that_loses_one_in_ten() {
-    let link = Link { loss: 100, duplicates: 50, jitter: Duration::from_millis(3), ..Link::default() };
+    let link =
+        LinkConfig { loss: 0.1, duplicate: 0.05, jitter: Duration::from_millis(3), ..LinkConfig::default() };
     for seed in 0..20 {
         let mut pair = Pair::connected(seed, link.clone());
         let messages: Vec<Bytes> =
