@@ -39,15 +39,10 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
 
-// The driver takes them.
-#[allow(unused_imports)]
-pub(crate) use self::channels::{DATA, Message, NEGOTIATION, Open, SendError};
+pub(crate) use self::channels::{DATA, Message, Open, SendError};
 pub(crate) use self::config::Config;
-#[allow(unused_imports)]
 pub(crate) use self::failure::{CandidateError, Failure, NegotiationError};
-#[allow(unused_imports)]
 pub(crate) use self::ice::{ACTIVE_PORT, LocalCandidate, NamedCandidate, RemoteCandidate};
-#[allow(unused_imports)]
 pub(crate) use self::transmit::Transmit;
 
 use self::channels::Channels;

@@ -1,5 +1,6 @@
 //! From open to the end.
 
+use super::super::channels::NEGOTIATION;
 use super::super::*;
 use super::world::{A, B, World, address, host, ms, relay};
 use crate::peer::CandidateKind;
