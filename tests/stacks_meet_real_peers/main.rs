@@ -7,6 +7,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod browser;
 #[path = "../common/peers.rs"]
 mod peers;
 mod program;
@@ -56,6 +57,26 @@ meetings! {
         the_peers_close_is_seen,
     ],
     goutils: [
+        it_opens,
+        messages_of_every_size_arrive_in_order_both_ways,
+        the_largest_messages_come_back,
+        ten_thousand_small_messages_arrive_each_way,
+        no_first_message_is_lost,
+        a_close_is_seen_by_the_peer,
+        a_drop_is_seen_by_the_peer,
+        the_peers_close_is_seen,
+    ],
+    aiortc: [
+        it_opens,
+        messages_of_every_size_arrive_in_order_both_ways,
+        the_largest_messages_come_back,
+        ten_thousand_small_messages_arrive_each_way,
+        no_first_message_is_lost,
+        a_close_is_seen_by_the_peer,
+        a_drop_is_seen_by_the_peer,
+        the_peers_close_is_seen,
+    ],
+    chromium: [
         it_opens,
         messages_of_every_size_arrive_in_order_both_ways,
         the_largest_messages_come_back,
