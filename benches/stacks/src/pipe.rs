@@ -1,6 +1,7 @@
 //! What is measured: two ends that exchange messages in order, and how they meet.
 
 use std::future::poll_fn;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -9,7 +10,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use crate::farlink_stacks;
 use crate::quinn_pipe::{Congestion, QuinnPipe};
-use crate::relay::{Network, Relays};
+use crate::relay::{Network, Relay, Relays};
 use crate::str0m_pipe::Str0mPipe;
 use crate::udp_pipe::UdpPipe;
 
@@ -118,7 +119,27 @@ impl Row {
         };
         forward(caller.1, to_answerer, 0);
         forward(answerer.1, to_caller, 1);
-        tokio::join!(self.connect(Side::Caller, caller.0), self.connect(Side::Answerer, answerer.0))
+        let (caller, answerer) =
+            tokio::join!(self.connect(Side::Caller, caller.0), self.connect(Side::Answerer, answerer.0));
+        match relay {
+            Some(relay) => {
+                (Box::new(Through(caller, Arc::clone(&relay))), Box::new(Through(answerer, relay)))
+            }
+            None => (caller, answerer),
+        }
+    }
+}
+
+/// Keeps the network beneath it.
+struct Through(Box<dyn Pipe>, #[expect(dead_code, reason = "kept")] Arc<Relay>);
+
+impl Pipe for Through {
+    fn poll_send(&mut self, cx: &mut Context<'_>, message: &mut Option<Bytes>) -> Poll<()> {
+        self.0.poll_send(cx, message)
+    }
+
+    fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        self.0.poll_recv(cx)
     }
 }
 

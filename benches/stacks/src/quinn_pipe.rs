@@ -79,7 +79,7 @@ impl QuinnPipe {
             receiving: streams.1,
             unsent: BytesMut::new(),
             received: BytesMut::new(),
-            buffer: vec![0; 1 << 16].into(),
+            buffer: vec![0; 1 << 14].into(),
         };
         // A stream is seen by the other side once something was sent on it.
         match side {

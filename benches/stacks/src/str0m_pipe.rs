@@ -55,7 +55,7 @@ impl Str0mPipe {
             let _ = signal.to.send(json!({"sdp": answer.to_sdp_string()}));
         }
         let timer = Box::pin(tokio::time::sleep(std::time::Duration::ZERO));
-        let (inbox, buffer) = (VecDeque::new(), vec![0; 1 << 16].into());
+        let (inbox, buffer) = (VecDeque::new(), vec![0; 2048].into());
         let mut pipe = Self { rtc, socket, local, channel: None, inbox, timer, buffer };
         poll_fn(|cx| {
             pipe.drive(cx);

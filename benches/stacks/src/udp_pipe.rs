@@ -44,7 +44,7 @@ impl UdpPipe {
         let socket = tokio_socket();
         let theirs = exchange(socket.local_addr().expect("a socket"), &mut signal).await;
         socket.connect(theirs).await.expect("loopback");
-        Self { socket, buffer: vec![0; 1 << 16].into() }
+        Self { socket, buffer: vec![0; 2048].into() }
     }
 }
 
