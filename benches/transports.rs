@@ -3,8 +3,8 @@
 //! `cargo bench --bench transports [-- SECONDS]`, 2 s for each row by default. Figures of one run compare;
 //! figures of two runs, or of two machines, do not.
 //!
-//! Rows: our WebRTC transport over the memory stack (what our own code costs), over the `webrtc` crate's
-//! protocols on loopback, our direct transport, and tonic's own channel to the same listener.
+//! Rows: our WebRTC transport over the memory stack (what our own code costs), over our engine and over the `webrtc`
+//! crate's protocols on loopback, our direct transport, and tonic's own channel to the same listener.
 
 #[path = "../tests/common/mod.rs"]
 mod common;
@@ -16,7 +16,7 @@ use common::probe::ProbeRequest;
 use common::probe::probe_client::ProbeClient;
 use common::{Lab, Probe};
 use farlink::peer::memory::MemoryStack;
-use farlink::peer::{Stack, default_stack};
+use farlink::peer::Stack;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use tonic::body::Body;
@@ -27,15 +27,13 @@ async fn main() {
     // `cargo bench` and `cargo test --benches` pass flags of their own.
     let seconds = std::env::args().find_map(|word| word.parse().ok()).unwrap_or(2.0);
     let budget = Duration::from_secs_f64(seconds);
-    let stacks: [(&str, Option<Arc<dyn Stack>>); 2] =
-        [("webrtc/memory", Some(Arc::new(MemoryStack::new()))), ("webrtc/webrtc-rs", default_stack())];
+    let stacks = stacks();
     println!("{:<18} {:>30} {:>12} {:>12} {:>12}", "", "serial p50 / p99 us", "64 at once", "dial", "stream");
     println!(
         "{:<18} {:>10} {:>9} {:>9} {:>12} {:>12} {:>12}",
         "", "64 B", "1 KiB", "16 KiB", "calls/s", "p50 ms", "MB/s"
     );
     for (name, stack) in stacks {
-        let Some(stack) = stack else { continue };
         let lab = Lab::start(stack).await;
         let mut dials = Vec::new();
         for _ in 0..15 {
@@ -51,6 +49,16 @@ async fn main() {
     let robot = format!("http://{}", lab.robot.local_addr().expect("the lab's robot listens"));
     let plain = ProbeClient::connect(robot).await.expect("loopback");
     row("tonic's channel", plain, budget, None).await;
+}
+
+fn stacks() -> Vec<(&'static str, Arc<dyn Stack>)> {
+    vec![
+        ("webrtc/memory", Arc::new(MemoryStack::new())),
+        #[cfg(feature = "engine")]
+        ("webrtc/engine", Arc::new(farlink::peer::engine::Engine::new())),
+        #[cfg(feature = "webrtc")]
+        ("webrtc/webrtc-rs", Arc::new(farlink::peer::webrtc_rs::WebRtcRs::new())),
+    ]
 }
 
 async fn row<T>(name: &str, client: ProbeClient<T>, budget: Duration, dials: Option<Vec<Duration>>)

@@ -54,15 +54,20 @@ pub trait Stack: fmt::Debug + Send + Sync + 'static {
     fn open(&self, config: PeerConfig) -> BoxFuture<'static, Result<Peer, PeerError>>;
 }
 
-/// The stack that this build of farlink comes with, made once and shared by all who name none: with the
-/// feature `webrtc`, the `webrtc` crate.
+/// The stack that this build of farlink comes with, made once and shared by all who name none: with the feature
+/// `engine` our own, else with `webrtc` the `webrtc` crate, else none.
 pub fn default_stack() -> Option<Arc<dyn Stack>> {
-    #[cfg(feature = "webrtc")]
+    #[cfg(feature = "engine")]
+    {
+        static DEFAULT: std::sync::OnceLock<Arc<engine::Engine>> = std::sync::OnceLock::new();
+        Some(Arc::clone(DEFAULT.get_or_init(Arc::default)) as _)
+    }
+    #[cfg(all(feature = "webrtc", not(feature = "engine")))]
     {
         static DEFAULT: std::sync::OnceLock<Arc<webrtc_rs::WebRtcRs>> = std::sync::OnceLock::new();
         Some(Arc::clone(DEFAULT.get_or_init(Arc::default)) as _)
     }
-    #[cfg(not(feature = "webrtc"))]
+    #[cfg(not(any(feature = "engine", feature = "webrtc")))]
     None
 }
 
@@ -176,6 +181,10 @@ pub trait DataChannel: fmt::Debug + Send {
     /// # Errors
     /// [`ChannelClosed`] when nothing can be sent any more.
     fn send(&mut self, message: Bytes) -> Result<(), ChannelClosed>;
+
+    /// Says that a burst of [`send`](Self::send) is over: what waits may leave now, several messages to a
+    /// packet. A hint; a stack that sends at once, or with the next poll, need not listen.
+    fn push(&mut self) {}
 
     /// Ready when the peer has acknowledged all that was sent.
     ///

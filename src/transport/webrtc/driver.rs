@@ -208,7 +208,10 @@ impl<D: Demux> Driver<D> {
             if ready!(self.channel.poll_ready(cx, self.backlog.limit())).is_err() {
                 return Poll::Ready(CloseReason::Peer);
             }
-            let frame = ready!(self.outbox.poll_pop());
+            let Poll::Ready(frame) = self.outbox.poll_pop() else {
+                self.channel.push();
+                return Poll::Pending;
+            };
             let length = frame.len() as u64;
             if self.channel.send(frame).is_err() {
                 return Poll::Ready(CloseReason::Peer);

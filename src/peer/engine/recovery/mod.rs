@@ -1,1 +1,72 @@
-//! What is under way on a path, and what of it is lost.
+//! What is under way on a path, what of it is lost, and when something must be sent again.
+//!
+//! Floor 1, engine, between `congestion`, which it asks how much may be under way, and `sctp`, whose chunks it
+//! keeps until they are acknowledged. [`Flight`] is the whole of it to others; the parts are one idea each:
+//! the ledger of chunks, [round-trip times](rtt), [losses by time](rack), [probes](probe),
+//! [early copies](copies), [retransmissions that were not needed](spurious), [delivery rate](rate).
+//!
+//! # Invariant
+//! While a chunk is under way, a timer is set that ends in its acknowledgement, its retransmission or
+//! [`PathDead`]. A chunk leaves the ledger only by a cumulative acknowledgement. Work per SACK is in proportion
+//! to its blocks and to what it newly acknowledges, not to what is under way.
+
+use std::time::Duration;
+
+use crate::peer::engine::congestion::Algorithm;
+
+mod acknowledging;
+mod copies;
+mod flight;
+mod ledger;
+mod order;
+mod probe;
+mod rack;
+mod rate;
+mod rtt;
+mod sack;
+#[cfg(test)]
+mod simulation;
+#[cfg(test)]
+#[path = "../simulator/mod.rs"]
+pub(super) mod simulator;
+mod spurious;
+#[cfg(test)]
+mod tests;
+mod tsn;
+
+pub use copies::EarlyCopies;
+pub(crate) use flight::{Flight, PathDead, Stats};
+pub(crate) use rtt::Rtt;
+pub(crate) use sack::{Sack, SackError, SackOutcome};
+pub(crate) use tsn::Tsn;
+
+/// How a path's losses are found and answered.
+#[derive(Clone, Debug)]
+pub(crate) struct RecoveryConfig {
+    /// The least retransmission time-out. RFC 9260 has 1 s, for peers that acknowledge late; we ask for
+    /// acknowledgements at once, and a probe that was not needed costs a packet.
+    pub(crate) rto_floor: Duration,
+    /// How long a peer may hold back an acknowledgement that was asked for at once.
+    pub(crate) sack_delay: Duration,
+    /// When small flights are sent twice.
+    pub(crate) early_copies: EarlyCopies,
+    /// Who decides how much may be under way.
+    pub(crate) congestion: Algorithm,
+    /// The largest packet on the wire, in bytes.
+    pub(crate) max_packet: usize,
+    /// How long the peer may be silent while something is under way.
+    pub(crate) max_silence: Duration,
+}
+
+impl Default for RecoveryConfig {
+    fn default() -> Self {
+        Self {
+            rto_floor: Duration::from_millis(50),
+            sack_delay: Duration::from_millis(10),
+            early_copies: EarlyCopies::default(),
+            congestion: Algorithm::default(),
+            max_packet: 1200,
+            max_silence: Duration::from_secs(30),
+        }
+    }
+}

@@ -1,0 +1,433 @@
+//! ICE (RFC 8445, trickled by RFC 8838) over crate `is`: which pair of addresses packets take.
+//!
+//! The crate checks pairs and nominates: the caller the best one that works, again whenever a better one does;
+//! the answerer follows. Here is what it leaves to its user: when the peer's candidates may be checked, how
+//! fast, what of the peer is believed, and bounds on all that the peer can make grow.
+//!
+//! # Invariant
+//! The path is always the newest nomination, and stays until there is another, a restart included. At most
+//! [`MAX_CANDIDATES`] candidates of the peer and [`MAX_HEARD`] pairs of addresses that it wrote from are kept.
+
+mod local;
+mod remote;
+mod secret;
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use is::stun::{StunMessage, StunPacket};
+use is::{IceAgent, IceAgentEvent, IceCreds};
+
+pub(crate) use self::local::{ACTIVE_PORT, LocalCandidate};
+use self::remote::{Host, Read};
+use super::failure::CandidateError;
+use super::timing;
+use crate::peer::{CandidateKind, Path, TransportProtocol};
+
+/// The most candidates of one peer, and of ours. Each makes a pair with each of the other side's; the crate
+/// keeps the 100 best pairs.
+pub(super) const MAX_CANDIDATES: usize = 100;
+
+/// The most `.local` names of one peer that are looked up.
+pub(super) const MAX_NAMES: usize = 8;
+
+/// The most pairs of addresses on which a peer may show itself. Behind a NAT that changes ports it shows one
+/// for each of our candidates.
+const MAX_HEARD: usize = 256;
+
+/// What becomes of a candidate of the peer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum RemoteCandidate {
+    /// It is checked, now or when its turn comes.
+    Added,
+    /// Somebody has to look its name up, and give the address to
+    /// [`Connection::add_resolved_candidate`](super::Connection::add_resolved_candidate).
+    Resolve(NamedCandidate),
+    /// Known already, of a generation that is over, or the mark of the end.
+    Ignored,
+}
+
+/// A candidate whose address only its neighbours can find out, by multicast DNS.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct NamedCandidate {
+    read: Read,
+}
+
+impl NamedCandidate {
+    /// The name, which ends in `.local`.
+    pub(crate) fn name(&self) -> &str {
+        match &self.read.host {
+            Host::Name(name) => name,
+            Host::Address(_) => "",
+        }
+    }
+}
+
+/// The way that packets take: from an address of ours to one of the peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Route {
+    pub(super) protocol: TransportProtocol,
+    /// A base of ours, or a relayed address.
+    pub(super) source: SocketAddr,
+    pub(super) destination: SocketAddr,
+}
+
+/// What a STUN packet was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stun {
+    /// Not the peer's, or garbage.
+    Ignored,
+    /// A check of the peer.
+    Request,
+    /// The answer to one of ours.
+    Response,
+}
+
+/// The pace of checks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Pace {
+    Looking,
+    /// A path was found; the others have until then.
+    Settling(Instant),
+    Settled,
+}
+
+pub(super) struct Ice {
+    agent: IceAgent,
+    relay_only: bool,
+    /// Silence after which a settled pair is given up.
+    patience: Duration,
+    /// Lines of SDP, `candidate:..`.
+    local: Vec<String>,
+    complete: bool,
+    /// Addresses that we connect from.
+    tcp: usize,
+    remote: Vec<(Place, CandidateKind)>,
+    names: usize,
+    /// The peer's fragment before the last restart.
+    outdated: Option<String>,
+    /// Candidates that may not be checked yet.
+    held: Option<Held>,
+    heard: Vec<(SocketAddr, SocketAddr)>,
+    path: Option<Route>,
+    /// A nomination came that nobody was told of.
+    found: bool,
+    pace: Pace,
+}
+
+/// Where a candidate of the peer is.
+type Place = (TransportProtocol, SocketAddr);
+
+#[derive(Default)]
+struct Held {
+    waiting: Vec<is::Candidate>,
+    /// When they may; not before there is a description.
+    until: Option<Instant>,
+}
+
+impl Ice {
+    /// An agent that has no candidates yet. `patience`: silence after which a pair may be forgotten.
+    pub(super) fn new(controlling: bool, relay_only: bool, patience: Duration) -> Self {
+        let mut agent = IceAgent::new(secret::credentials());
+        agent.set_controlling(controlling);
+        agent.set_control_tie_breaker(secret::tie_breaker());
+        agent.set_timing_advance(timing::PACE);
+        agent.set_initial_stun_rto(timing::CHECK);
+        let mut ice = Self {
+            agent,
+            relay_only,
+            patience,
+            local: Vec::new(),
+            complete: false,
+            tcp: 0,
+            remote: Vec::new(),
+            names: 0,
+            outdated: None,
+            held: Some(Held::default()),
+            heard: Vec::new(),
+            path: None,
+            found: false,
+            pace: Pace::Looking,
+        };
+        ice.look();
+        ice
+    }
+
+    pub(super) fn credentials(&self) -> &IceCreds {
+        self.agent.local_credentials()
+    }
+
+    /// Our candidates as lines of SDP, and whether there will be no more.
+    pub(super) fn local(&self) -> (&[String], bool) {
+        (&self.local, self.complete)
+    }
+
+    /// How many candidates the peer has told us.
+    pub(super) fn known(&self) -> usize {
+        self.remote.len()
+    }
+
+    /// Adds a candidate of ours; its line of SDP if it is new and the peer is to know it.
+    pub(super) fn add_local(&mut self, now: Instant, candidate: &LocalCandidate) -> Option<String> {
+        if self.local.len() >= MAX_CANDIDATES {
+            return None;
+        }
+        if self.relay_only && candidate.kind != CandidateKind::Relay {
+            return None;
+        }
+        let text = self.agent.add_local_candidate(candidate.candidate()?)?.to_sdp_string();
+        self.advance(now);
+        // Which generation it is of, the description around it says.
+        let line = text.split_once(" ufrag ").map_or(text.as_str(), |(line, _)| line).to_owned();
+        self.local.push(line.clone());
+        Some(line)
+    }
+
+    /// From this address of ours we connect to the peer's passive TCP candidates. The peer is not told: it meets
+    /// us when we connect, and some peers choke on the line.
+    pub(super) fn add_tcp(&mut self, now: Instant, address: IpAddr) {
+        if !self.relay_only && self.tcp < MAX_CANDIDATES {
+            self.tcp += 1;
+            if let Some(candidate) = local::active_tcp(address) {
+                self.agent.add_local_candidate(candidate);
+                self.advance(now);
+            }
+        }
+    }
+
+    /// There will be no more of ours.
+    pub(super) fn end_of_local(&mut self) {
+        self.complete = true;
+    }
+
+    /// Takes a candidate of the peer, in any spelling.
+    pub(super) fn add_remote(&mut self, now: Instant, text: &str) -> Result<RemoteCandidate, CandidateError> {
+        let Some(read) = remote::read(text)? else { return Ok(RemoteCandidate::Ignored) };
+        if read.ufrag.is_some() && read.ufrag == self.outdated {
+            return Ok(RemoteCandidate::Ignored);
+        }
+        if matches!(read.host, Host::Name(_)) {
+            if self.names >= MAX_NAMES {
+                return Err(CandidateError::TooMany);
+            }
+            self.names += 1;
+            return Ok(RemoteCandidate::Resolve(NamedCandidate { read }));
+        }
+        self.add_read(now, &read)
+    }
+
+    /// Takes a candidate whose name was looked up.
+    pub(super) fn add_resolved(
+        &mut self,
+        now: Instant,
+        candidate: NamedCandidate,
+        address: IpAddr,
+    ) -> Result<RemoteCandidate, CandidateError> {
+        let read = candidate.read.resolved(address)?;
+        self.add_read(now, &read)
+    }
+
+    fn add_read(&mut self, now: Instant, read: &Read) -> Result<RemoteCandidate, CandidateError> {
+        let (Some(address), Some(candidate)) = (read.address(), read.candidate()) else {
+            return Err(CandidateError::Unusable);
+        };
+        let place = (read.protocol, address);
+        if self.remote.iter().any(|(known, _)| *known == place) {
+            return Ok(RemoteCandidate::Ignored);
+        }
+        if self.remote.len() >= MAX_CANDIDATES {
+            return Err(CandidateError::TooMany);
+        }
+        self.remote.push((place, read.kind));
+        match &mut self.held {
+            Some(held) => held.waiting.push(candidate),
+            None => self.agent.add_remote_candidate(candidate),
+        }
+        self.advance(now);
+        Ok(RemoteCandidate::Added)
+    }
+
+    /// The peer's description is known: checks begin, the peer's candidates' after `hold`.
+    pub(super) fn start(&mut self, now: Instant, ufrag: &str, pwd: &str, hold: Duration) {
+        self.agent.set_remote_credentials(IceCreds { ufrag: ufrag.to_owned(), pass: pwd.to_owned() });
+        if let Some(held) = &mut self.held {
+            held.until = Some(now + hold);
+        }
+        self.advance(now);
+    }
+
+    /// Starts over with new credentials and the same candidates of ours (RFC 8445 9). What is sent takes the
+    /// old path meanwhile.
+    pub(super) fn restart(&mut self) {
+        self.outdated = self.agent.remote_credentials().map(|credentials| credentials.ufrag.clone());
+        self.agent.ice_restart(secret::credentials(), true);
+        self.found = false;
+        self.remote.clear();
+        self.names = 0;
+        self.held = Some(Held::default());
+        self.heard.clear();
+        self.look();
+    }
+
+    /// One STUN packet.
+    pub(super) fn handle_stun(
+        &mut self,
+        now: Instant,
+        from: SocketAddr,
+        to: SocketAddr,
+        protocol: TransportProtocol,
+        packet: &[u8],
+    ) -> Stun {
+        let Ok(message) = StunMessage::parse(packet) else { return Stun::Ignored };
+        let (request, response) = (message.is_binding_request(), message.is_successful_binding_response());
+        if self.would_grow(from, to, &message) {
+            return Stun::Ignored;
+        }
+        let proto = local::protocol(protocol);
+        if !self.agent.handle_packet(now, StunPacket { proto, source: from, destination: to, message }) {
+            return Stun::Ignored;
+        }
+        if !self.heard.contains(&(from, to)) && self.heard.len() < MAX_HEARD {
+            self.heard.push((from, to));
+        }
+        if request && self.agent.remote_credentials().is_some() {
+            self.release();
+        }
+        self.advance(now);
+        match (request, response) {
+            (true, _) => Stun::Request,
+            (_, true) => Stun::Response,
+            _ => Stun::Ignored,
+        }
+    }
+
+    /// Whether the crate would remember yet another address for it, and has enough of them. It keeps one for
+    /// each source of a request, and for each address that an answer says that we have.
+    fn would_grow(&self, from: SocketAddr, to: SocketAddr, message: &StunMessage<'_>) -> bool {
+        if message.is_binding_request() {
+            return self.heard.len() >= MAX_HEARD && !self.heard.contains(&(from, to));
+        }
+        message.mapped_address().is_some_and(|mapped| {
+            let known = self.agent.local_candidates();
+            !known.clone().any(|candidate| candidate.addr() == mapped)
+                && known.count() >= self.local.len() + MAX_CANDIDATES
+        })
+    }
+
+    /// Whether the peer has proved, on the way from this address to that, that it is who it says.
+    pub(super) fn knows(&self, from: SocketAddr, to: SocketAddr) -> bool {
+        self.path.is_some_and(|path| path.destination == from && path.source == to)
+            || self.heard.contains(&(from, to))
+    }
+
+    /// The way that packets take now.
+    pub(super) fn path(&self) -> Option<Route> {
+        self.path
+    }
+
+    /// Whether looking ended with a path since this was asked last.
+    pub(super) fn take_found(&mut self) -> bool {
+        std::mem::take(&mut self.found)
+    }
+
+    /// Whether we have any address.
+    pub(super) fn can_be_reached(&self) -> bool {
+        !self.local.is_empty() || self.tcp > 0
+    }
+
+    /// The same for people, with what its ends are.
+    pub(super) fn describe(&self, route: Route) -> Path {
+        let relayed = self.agent.local_candidates().any(|candidate| {
+            candidate.addr() == route.source && candidate.kind() == is::CandidateKind::Relayed
+        });
+        let local = if relayed { CandidateKind::Relay } else { CandidateKind::Host };
+        let place = (route.protocol, route.destination);
+        let told = self.remote.iter().find(|(known, _)| *known == place);
+        let remote = told.map_or(CandidateKind::Prflx, |(_, kind)| *kind);
+        Path::new((local, route.source.to_string()), (remote, route.destination.to_string()))
+    }
+
+    /// The newest round trip time on the path, measured by checks.
+    pub(super) fn rtt(&self) -> Option<Duration> {
+        self.agent.nominated_pair_rtt()
+    }
+
+    /// The next STUN packet, appended to `out`.
+    pub(super) fn poll_transmit(&mut self, out: &mut Vec<u8>) -> Option<Route> {
+        loop {
+            let packet = self.agent.poll_transmit()?;
+            let Some(protocol) = local::transport(packet.proto) else { continue };
+            out.extend_from_slice(&packet.contents);
+            return Some(Route { protocol, source: packet.source, destination: packet.destination });
+        }
+    }
+
+    pub(super) fn poll_timeout(&mut self) -> Option<Instant> {
+        // Without them the crate has nothing to do, and asks to be called every few milliseconds all the same.
+        self.agent.remote_credentials()?;
+        let held = self.held.as_ref().and_then(|held| held.until);
+        let settling = match self.pace {
+            Pace::Settling(until) => Some(until),
+            Pace::Looking | Pace::Settled => None,
+        };
+        [self.agent.poll_timeout(), held, settling].into_iter().flatten().min()
+    }
+
+    pub(super) fn handle_timeout(&mut self, now: Instant) {
+        self.advance(now);
+    }
+
+    /// Lets the crate do all that is due: it does one thing per call.
+    fn advance(&mut self, now: Instant) {
+        if self.agent.remote_credentials().is_none() {
+            return;
+        }
+        if self.held.as_ref().and_then(|held| held.until).is_some_and(|until| now >= until) {
+            self.release();
+        }
+        if matches!(self.pace, Pace::Settling(until) if now >= until) {
+            self.settle();
+        }
+        for _ in 0..timing::BURST {
+            let before = self.agent.stats();
+            self.agent.handle_timeout(now);
+            let after = self.agent.stats();
+            if before.bind_request_sent == after.bind_request_sent
+                && before.bind_request_recv == after.bind_request_recv
+            {
+                break;
+            }
+        }
+        while let Some(event) = self.agent.poll_event() {
+            let IceAgentEvent::NominatedSend { proto, source, destination } = event else { continue };
+            let Some(protocol) = local::transport(proto) else { continue };
+            self.path = Some(Route { protocol, source, destination });
+            if self.pace == Pace::Looking {
+                self.found = true;
+                self.pace = Pace::Settling(now + timing::SETTLING);
+            }
+        }
+    }
+
+    /// The peer's candidates may be checked from now on.
+    fn release(&mut self) {
+        for candidate in self.held.take().unwrap_or_default().waiting {
+            self.agent.add_remote_candidate(candidate);
+        }
+    }
+
+    fn look(&mut self) {
+        self.pace = Pace::Looking;
+        self.agent.set_max_stun_rto(timing::CHECK_AT_LEAST);
+        self.agent.set_max_stun_retransmits(timing::CHECKS);
+    }
+
+    fn settle(&mut self) {
+        self.pace = Pace::Settled;
+        // Pairs that never worked have had their checks and go; those that work live through the silence that
+        // the connection lives through. The first repeats of a probe come quicker than the rest.
+        let probes = self.patience.as_millis() / timing::PROBE.as_millis() + 8;
+        self.agent.set_max_stun_rto(timing::PROBE);
+        self.agent.set_max_stun_retransmits(usize::try_from(probes).unwrap_or(timing::CHECKS).max(12));
+    }
+}

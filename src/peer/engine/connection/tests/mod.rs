@@ -1,0 +1,6 @@
+//! What a connection promises, against another one.
+
+mod cost;
+mod living;
+mod opening;
+mod world;

@@ -1,0 +1,290 @@
+//! From nothing to open.
+
+use super::super::*;
+use super::world::{A, B, World, address, host, ms, relay, stranger};
+use crate::peer::CandidateKind;
+
+#[test]
+fn it_opens_with_candidates_in_the_descriptions() {
+    let mut world = World::new(1);
+    world.trickles = false;
+    world.open();
+    let path = world.connection(A).state().path.unwrap();
+    assert_eq!((path.local, path.remote), (CandidateKind::Host, CandidateKind::Host));
+    assert_eq!(path.remote_address, "10.0.0.2:2000");
+}
+
+#[test]
+fn it_opens_with_trickled_candidates() {
+    let mut world = World::new(1);
+    world.open();
+    assert_eq!(world.phase(A), Phase::Connected);
+    assert_eq!(world.phase(B), Phase::Connected);
+}
+
+#[test]
+fn the_states_come_in_order_and_end_with_a_path() {
+    let mut world = World::new(1);
+    world.open();
+    for side in [A, B] {
+        let events: Vec<_> = world.sides[side].events.iter().map(|(_, event)| event).collect();
+        let [Event::State(one), Event::State(two), Event::Opened { stream: DATA }] = events[..] else {
+            panic!("{events:?}");
+        };
+        assert_eq!((&one.phase, &one.path), (&Phase::Connecting, &None));
+        assert_eq!(two.phase, Phase::Connected);
+        assert!(two.path.is_some());
+    }
+}
+
+/// Signaling 2 x 20 ms, then per round trip of 20 ms: checks, DTLS (two), SCTP (one to two).
+#[test]
+fn opening_takes_no_round_trip_that_it_need_not() {
+    for trickles in [false, true] {
+        let mut world = World::new(1);
+        world.trickles = trickles;
+        world.open();
+        let last = world.sides.iter().map(|side| side.opened.unwrap()).max().unwrap();
+        println!("trickled {trickles}: {:?} {:?}", world.sides[A].opened, world.sides[B].opened);
+        assert!(last <= ms(40 + 5 * 20 + 10), "{last:?}");
+    }
+}
+
+#[test]
+fn it_opens_with_only_the_callers_candidates_known() {
+    let mut world = World::new(1);
+    world.dial_from(&[host("10.0.0.1:1000")], &[]);
+    world.run(ms(30));
+    // The answerer tells nothing and listens.
+    let now = world.now;
+    world.connection(B).add_local_candidate(now, &host("10.0.0.2:2000"));
+    world.until_open();
+    assert_eq!(world.connection(A).state().path.unwrap().remote, CandidateKind::Prflx);
+}
+
+#[test]
+fn both_sides_speak_first_and_nothing_is_lost() {
+    for seed in 0..20 {
+        let mut world = World::new(seed);
+        world.delay = ms(seed % 7);
+        world.trickles = seed % 2 == 0;
+        world.dial();
+        let mut spoken = [false; 2];
+        world.until(ms(3_000), |world| {
+            for side in [A, B] {
+                if world.sides[side].opened.is_some() && !spoken[side] {
+                    spoken[side] = true;
+                    for number in 0..5 {
+                        world.send(side, format!("{number}"));
+                    }
+                }
+            }
+            world.sides.iter().all(|side| side.got.len() == 5)
+        });
+        for side in [A, B] {
+            assert_eq!(world.texts(side), ["0", "1", "2", "3", "4"], "seed {seed}");
+        }
+    }
+}
+
+#[test]
+fn each_packet_of_the_opening_may_be_lost_on_each_side() {
+    for side in [A, B] {
+        for lost in 0..14 {
+            let mut world = World::new(lost as u64);
+            world.lose = Box::new(move |one| one.by == side && one.number == lost);
+            world.open();
+            world.send(A, "ping");
+            world.send(B, "pong");
+            world.until(ms(3_000), |world| world.sides.iter().all(|side| side.got.len() == 1));
+            let opened = world.sides.iter().map(|side| side.opened.unwrap()).max().unwrap();
+            // A lost check costs 100 ms, a lost flight 250 ms and a quarter of jitter.
+            assert!(opened < ms(600), "packet {lost} of side {side} lost: {opened:?}");
+        }
+    }
+}
+
+#[test]
+fn it_opens_through_heavy_loss() {
+    for seed in 0..40 {
+        let mut world = World::new(seed);
+        let mut random = fastrand::Rng::with_seed(seed);
+        world.lose = Box::new(move |_| random.u8(..100) < 20);
+        world.open();
+    }
+}
+
+#[test]
+fn a_hundred_connections_take_the_same_course_when_they_are_the_same() {
+    let course = |seed| {
+        let mut world = World::new(seed);
+        let mut random = fastrand::Rng::with_seed(seed);
+        world.lose = Box::new(move |_| random.u8(..100) < 10);
+        world.open();
+        world.sides.each_ref().map(|side| format!("{:?}", side.events))
+    };
+    for seed in 0..100 {
+        assert_eq!(course(seed), course(seed), "seed {seed}");
+    }
+}
+
+#[test]
+fn a_certificate_that_is_not_the_described_one_ends_it_before_a_word_is_read() {
+    for imposter in [A, B] {
+        let mut world = World::new(1);
+        let config = Config::new(if imposter == A { Role::Caller } else { Role::Answerer });
+        // It describes itself as somebody else.
+        let mut connection = Connection::new(config, stranger(), world.now);
+        let described = world.sides[imposter].connection.identity.fingerprint().to_owned();
+        connection.negotiation = negotiation::Negotiation::new(connection.config.role, &described);
+        world.sides[imposter].connection = connection;
+        world.dial();
+        let other = 1 - imposter;
+        world.until(ms(3_000), |world| matches!(world.phase(other), Phase::Failed(_)));
+        let Phase::Failed(why) = world.phase(other) else { unreachable!() };
+        assert!(why.contains("certificate is not the one"), "{why}");
+        assert!(world.sides[other].opened.is_none());
+        world.run(ms(30_000));
+        assert!(world.sides[imposter].opened.is_none());
+        assert!(world.phase(imposter).is_final());
+    }
+}
+
+#[test]
+fn no_path_says_so_in_time_with_what_was_known() {
+    let mut world = World::with(1, |config| config.servers = true);
+    world.lose = Box::new(|_| true);
+    world.dial();
+    world.until(ms(9_100), |world| matches!(world.phase(A), Phase::Failed(_)));
+    world.until(ms(1_100), |world| matches!(world.phase(B), Phase::Failed(_)));
+    let Phase::Failed(why) = world.phase(A) else { unreachable!() };
+    let said = "no path to the peer was found in 9 s (1 candidates here, 1 of the peer's)";
+    assert!(why.starts_with(said) && why.ends_with("UDP is probably blocked here"), "{why}");
+}
+
+#[test]
+fn a_path_without_a_handshake_fails_in_time() {
+    let mut world = World::new(1);
+    world.lose = Box::new(|one| !one.is_stun());
+    world.dial();
+    world.until(ms(11_000), |world| world.sides.iter().all(|side| side.connection.state().phase.is_final()));
+    let Phase::Failed(why) = world.phase(A) else { panic!() };
+    assert!(why.contains("handshake"), "{why}");
+}
+
+#[test]
+fn without_an_address_it_fails_at_once() {
+    let mut world = World::new(1);
+    let now = world.now;
+    world.connection(A).create_offer(now).unwrap();
+    world.connection(A).end_of_local_candidates(now);
+    assert_eq!(world.phase(A), Phase::Failed("this host has no address to connect from".into()));
+    let mut world = World::with(1, |config| config.relay_only = true);
+    assert_eq!(world.connection(A).add_local_candidate(now, &host("10.0.0.1:1000")), None);
+    world.connection(A).end_of_local_candidates(now);
+    assert!(matches!(world.phase(A), Phase::Failed(why) if why.contains("no TURN server gave one")));
+}
+
+#[test]
+fn relays_are_a_path_by_their_own_address() {
+    let mut world = World::with(1, |config| config.relay_only = true);
+    world.dial_from(&[relay("192.0.2.1:50000")], &[relay("192.0.2.1:50001")]);
+    world.until_open();
+    let path = world.connection(A).state().path.unwrap();
+    assert!(path.is_relayed() && path.local_address == "192.0.2.1:50000", "{path}");
+}
+
+#[test]
+fn the_answerer_checks_nothing_until_it_hears_the_caller_or_150_ms_are_over() {
+    for (blocked, first) in [(false, 40 + 10), (true, 20 + 150)] {
+        let mut world = World::new(1);
+        world.keep_trace = true;
+        world.lose = Box::new(move |one| blocked && one.by == A);
+        world.dial();
+        world.run(ms(400));
+        let (at, one) = world.trace.iter().find(|(_, one)| one.by == B).unwrap();
+        assert!(one.is_stun());
+        assert_eq!(*at, ms(first), "blocked {blocked}");
+        if !blocked {
+            // Reply first, then its own check.
+            let mut words = world.trace.iter().filter(|(_, one)| one.by == B).map(|(_, one)| one.bytes[0]);
+            assert_eq!((words.next(), words.next()), (Some(1), Some(0)));
+        }
+    }
+}
+
+#[test]
+fn tcp_is_tried_from_our_side_where_the_peer_waits() {
+    let mut world = World::new(1);
+    world.keep_trace = true;
+    world.dial();
+    let now = world.now;
+    world.connection(A).add_tcp_address(now, "10.0.0.1".parse().unwrap());
+    let line = "candidate:7 1 tcp 1 10.0.0.9 443 typ host tcptype passive";
+    assert_eq!(world.connection(A).add_remote_candidate(now, line), Ok(RemoteCandidate::Added));
+    world.run(ms(200));
+    let tcp = world.trace.iter().find(|(_, one)| one.protocol == crate::peer::TransportProtocol::Tcp);
+    let (_, one) = tcp.unwrap();
+    assert_eq!((one.from, one.to), (address("10.0.0.1:9"), address("10.0.0.9:443")));
+}
+
+#[test]
+fn candidates_of_the_peer_are_bounded() {
+    let mut world = World::new(1);
+    let now = world.now;
+    for number in 1..=100 {
+        let line = format!("candidate:1 1 udp 1 10.0.1.{number} 9 typ host");
+        assert_eq!(world.connection(A).add_remote_candidate(now, &line), Ok(RemoteCandidate::Added));
+        assert_eq!(world.connection(A).add_remote_candidate(now, &line), Ok(RemoteCandidate::Ignored));
+    }
+    let more = "candidate:1 1 udp 1 10.0.2.1 9 typ host";
+    assert_eq!(world.connection(A).add_remote_candidate(now, more), Err(CandidateError::TooMany));
+    for number in 0..8 {
+        let line = format!("candidate:1 1 udp 1 {number}.local 9 typ host");
+        let added = world.connection(A).add_remote_candidate(now, &line).unwrap();
+        assert!(
+            matches!(added, RemoteCandidate::Resolve(named) if named.name() == format!("{number}.local"))
+        );
+    }
+    let line = "candidate:1 1 udp 1 9.local 9 typ host";
+    assert_eq!(world.connection(A).add_remote_candidate(now, line), Err(CandidateError::TooMany));
+}
+
+#[test]
+fn a_name_that_was_looked_up_becomes_a_path() {
+    let mut world = World::new(1);
+    world.sides[A].connection.add_local_candidate(world.now, &host("10.0.0.1:1000"));
+    let now = world.now;
+    let line = "candidate:1 1 udp 1 abc.local 1000 typ host";
+    let Ok(RemoteCandidate::Resolve(named)) = world.connection(B).add_remote_candidate(now, line) else {
+        panic!();
+    };
+    let added = world.connection(B).add_resolved_candidate(now, named, "10.0.0.1".parse().unwrap());
+    assert_eq!(added, Ok(RemoteCandidate::Added));
+    world.dial_from(&[], &[host("10.0.0.2:2000")]);
+    world.until_open();
+}
+
+#[test]
+fn descriptions_out_of_turn_are_errors_that_harm_nothing() {
+    use NegotiationError::{Closed, NoOffer, NotOurs, Session, Twice};
+    let mut world = World::new(1);
+    let now = world.now;
+    let [caller, answerer] = &mut world.sides;
+    let (caller, answerer) = (&mut caller.connection, &mut answerer.connection);
+    assert_eq!(answerer.create_offer(now).unwrap_err(), NotOurs);
+    let garbage = crate::peer::Description::offer("v=0");
+    assert!(matches!(answerer.accept_offer(now, &garbage).unwrap_err(), Session(_)));
+    assert_eq!(caller.restart(now).unwrap_err(), NoOffer);
+    let offer = caller.create_offer(now).unwrap();
+    assert_eq!(caller.create_offer(now).unwrap_err(), Twice);
+    assert_eq!(caller.accept_offer(now, &offer).unwrap_err(), NotOurs);
+    assert_eq!(answerer.set_answer(now, &offer).unwrap_err(), NoOffer);
+    let answer = answerer.accept_offer(now, &offer).unwrap();
+    assert_eq!(answerer.accept_offer(now, &offer).unwrap_err(), Twice);
+    assert_eq!(answerer.set_answer(now, &answer).unwrap_err(), NotOurs);
+    caller.set_answer(now, &answer).unwrap();
+    assert_eq!(caller.set_answer(now, &answer).unwrap_err(), Twice);
+    caller.close(now);
+    assert_eq!(caller.set_answer(now, &answer).unwrap_err(), Closed);
+}

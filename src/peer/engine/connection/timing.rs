@@ -1,0 +1,57 @@
+//! Every wait of a connection, and why it is what it is. What may differ from peer to peer is in
+//! [`Config`](super::Config).
+
+use std::time::Duration;
+
+/// Between two bursts of checks (Ta of RFC 8445 14.2). Its lower bound; recommended are 50 ms, which is felt
+/// by hosts with many addresses.
+pub(super) const PACE: Duration = Duration::from_millis(5);
+
+/// Checks in one burst. RFC 8445 sends one per Ta; ten cover the pairs of most peers at once, and are about
+/// 1 kB in all.
+pub(super) const BURST: usize = 10;
+
+/// When a check is sent again for the first time while looking for a path. One round trip between most
+/// continents; a check too many costs 100 bytes.
+pub(super) const CHECK: Duration = Duration::from_millis(100);
+
+/// How often a pair is checked at least while looking. Exponential gaps would be felt where the peer's
+/// first check opens its NAT: the crate sends no triggered check for a pair that it knows.
+pub(super) const CHECK_AT_LEAST: Duration = Duration::from_millis(200);
+
+/// Checks until a pair is given up while looking: more than fit into the deadlines below.
+pub(super) const CHECKS: usize = 60;
+
+/// How long pairs are checked at that pace after the first path was found: a better one has this long to
+/// show itself at once, and all the time after that at the pace of probes.
+pub(super) const SETTLING: Duration = Duration::from_secs(3);
+
+/// How often a path is probed once settled (RFC 7675 has 5 s, pion 2 s). Must leave room for a lost probe
+/// and its repeats before a path counts as silent.
+pub(super) const PROBE: Duration = Duration::from_secs(2);
+
+/// How long the answerer holds back its checks. One that arrives at pion before our answer makes us
+/// peer-reflexive there, and pion then waits 1 s before it nominates. Over at the peer's first check.
+pub(super) const ANSWERER_HOLD: Duration = Duration::from_millis(150);
+
+/// How long the caller looks for a path after the answer. Below the answerer's 10 s, and below the 10 s that
+/// signaling keeps an offer, so that the caller hears its own reason.
+pub(super) const CALLER_LOOKS: Duration = Duration::from_secs(9);
+
+/// How long the answerer looks for a path.
+pub(super) const ANSWERER_LOOKS: Duration = Duration::from_secs(10);
+
+/// DTLS and SCTP together, once a path works. micro-rdk's value.
+pub(super) const HANDSHAKE: Duration = Duration::from_secs(10);
+
+/// Silence until `Disconnected`. pion's value: two probes and their repeats lost.
+pub(super) const DISCONNECTED: Duration = Duration::from_secs(5);
+
+/// Silence until `Failed`.
+pub(super) const LOST: Duration = Duration::from_secs(10);
+
+/// How long we send without an answer to a probe (RFC 7675 5.1), whatever else arrives. Must not be more.
+pub(super) const CONSENT: Duration = Duration::from_secs(30);
+
+/// When the last words are said again, in case they were lost: nobody acknowledges them.
+pub(super) const GOODBYES: [Duration; 2] = [Duration::from_millis(50), Duration::from_millis(200)];

@@ -1,0 +1,8 @@
+//! The gatherer against a server that follows a script, in virtual time, and against coturn.
+
+mod coturn;
+mod driven;
+mod hostile;
+mod relays;
+mod script;
+mod servers;

@@ -1,0 +1,415 @@
+//! Every chunk sent and not cumulatively acknowledged, and the rules for sending the next packet.
+//!
+//! Floor 1, engine, part of `recovery`: what `sctp` sees of it. Acknowledgements are in `acknowledging`.
+//!
+//! # Invariant
+//! See [`recovery`](super). Besides: `take_again` gives lost chunks only when `may_send` held as the packet
+//! began, probes and copies always.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use super::RecoveryConfig;
+use super::copies::{Copies, SMALL_FLIGHT};
+use super::ledger::{Ledger, State};
+use super::order::Order;
+use super::probe::Probe;
+use super::rack::Rack;
+use super::rate::Rate;
+use super::rtt::Rtt;
+use super::spurious::Recovery;
+use super::tsn::Tsn;
+use crate::peer::engine::congestion::{Controller, Pacer};
+
+/// Of a DATA chunk; I-DATA has 20. The rest of a packet is counted when it is closed.
+const CHUNK_HEADER: usize = 16;
+
+/// How long a peer takes that was asked to acknowledge at once: it may wait for data to go with it.
+const ASKED_DELAY: Duration = Duration::from_millis(1);
+
+/// Every chunk sent and not cumulatively acknowledged, in TSN order, and the rules for sending the next packet.
+///
+/// For each packet: `take_again` until it gives nothing or the packet is full, then `push` what is new while
+/// `may_send` and `peer_room` allow it, then `packet_sent`. C is cheap to clone.
+#[derive(Debug)]
+pub(crate) struct Flight<C> {
+    pub(super) ledger: Ledger<C>,
+    pub(super) order: Order,
+    pub(super) next_serial: u64,
+    /// Chunks to send again; one that is not `Lost` is void.
+    pub(super) lost: VecDeque<Tsn>,
+    pub(super) peer_window: usize,
+    pub(super) rtt: Rtt,
+    pub(super) rack: Rack,
+    pub(super) probe: Probe,
+    pub(super) copies: Copies,
+    pub(super) recovery: Recovery,
+    pub(super) rate: Rate,
+    pub(super) controller: Box<dyn Controller>,
+    pacer: Pacer,
+    pub(super) stats: Stats,
+    /// When the reordering window of the oldest transmission ends.
+    pub(super) reorder_at: Option<Instant>,
+    /// When the oldest chunk without one gets an early copy, and whether that time has come.
+    pub(super) copy_at: Option<Instant>,
+    copies_due: bool,
+    /// When the peer was last heard, or something began to be under way.
+    pub(super) heard_at: Instant,
+    packet: Packet,
+    /// Whether the last packet asked for an acknowledgement at once.
+    asked: bool,
+    /// Whether there may be more to send than was let go.
+    has_more: bool,
+    max_packet: usize,
+    max_silence: Duration,
+    pub(super) sack_delay: Duration,
+}
+
+/// The packet that is being built.
+#[derive(Debug, Default)]
+struct Packet {
+    /// The last chunk in it; none: it has not begun.
+    last: Option<Tsn>,
+    /// What its chunks were charged.
+    bytes: usize,
+    /// The first transmission in it.
+    serial: u64,
+    is_probe: bool,
+    has_copy: bool,
+    has_retransmission: bool,
+}
+
+/// What a path has cost so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Stats {
+    /// Packets with data.
+    pub(crate) packets: u64,
+    /// Chunks sent for the first time.
+    pub(crate) chunks: u64,
+    /// Chunks sent again because they were lost.
+    pub(crate) retransmitted: u64,
+    /// Of these, those that had not been lost after all.
+    pub(crate) spurious: u64,
+    /// Early copies.
+    pub(crate) copies: u64,
+    /// Times that a probe was due.
+    pub(crate) probes: u64,
+    /// Times that the peer threw away what it had acknowledged.
+    pub(crate) reneged: u64,
+    /// Bytes that may be under way.
+    pub(crate) window: usize,
+    /// Bytes on the wire that are.
+    pub(crate) in_flight: usize,
+    /// Bytes a second at which packets leave; 0: not paced.
+    pub(crate) pacing_rate: u64,
+}
+
+/// The peer was silent for longer than is believable, with data under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no acknowledgement for {0:?}")]
+pub(crate) struct PathDead(pub(crate) Duration);
+
+impl<C: Clone> Flight<C> {
+    /// Nothing under way yet. `first` is the number of the first chunk, `peer_window` and `rtt` what the
+    /// handshakes told.
+    pub(crate) fn new(
+        config: &RecoveryConfig,
+        first: Tsn,
+        peer_window: u32,
+        rtt: Option<Duration>,
+        now: Instant,
+    ) -> Self {
+        Self {
+            ledger: Ledger::new(first),
+            order: Order::default(),
+            next_serial: 1,
+            lost: VecDeque::new(),
+            peer_window: peer_window as usize,
+            rtt: Rtt::new(rtt, config.rto_floor),
+            rack: Rack::default(),
+            probe: Probe::new(now),
+            copies: Copies::new(config.early_copies),
+            recovery: Recovery::default(),
+            rate: Rate::new(now),
+            controller: config.congestion.controller(config.max_packet, rtt, now),
+            pacer: Pacer::new(config.max_packet, now),
+            stats: Stats::default(),
+            reorder_at: None,
+            copy_at: None,
+            copies_due: false,
+            heard_at: now,
+            packet: Packet::default(),
+            asked: false,
+            has_more: false,
+            max_packet: config.max_packet,
+            max_silence: config.max_silence,
+            sack_delay: config.sack_delay,
+        }
+    }
+
+    /// Whether congestion window and pacer let one more packet go. A packet that has begun may be filled.
+    pub(crate) fn may_send(&self, now: Instant) -> bool {
+        self.packet.last.is_some() || (self.has_room() && self.pacer.may_send(now))
+    }
+
+    /// Bytes of new user data that the peer has room for. When nothing is under way, at least one chunk,
+    /// which asks for the window, RFC 9260 6.1 A.
+    pub(crate) fn peer_room(&self) -> usize {
+        let room = self.peer_window.saturating_sub(self.ledger.unacknowledged);
+        if self.ledger.is_empty() { room.max(self.max_packet) } else { room }
+    }
+
+    /// A new chunk with `bytes` of user data is in the packet being built. Returns its number. `urgent` chunks
+    /// get early copies.
+    pub(crate) fn push(&mut self, now: Instant, chunk: C, bytes: usize, urgent: bool) -> Tsn {
+        if self.ledger.is_empty() {
+            self.heard_at = now;
+        }
+        let size = bytes + CHUNK_HEADER;
+        let snapshot = self.rate.snapshot(now, self.ledger.in_flight);
+        let serial = self.take_serial();
+        let tsn = self.ledger.push(now, chunk, bytes, size, urgent, serial, snapshot);
+        self.order.push(serial, tsn);
+        self.add_to_packet(tsn, size, serial);
+        self.has_more = true;
+        self.stats.chunks += 1;
+        tsn
+    }
+
+    /// The next chunk that is to be sent again and has at most `room` bytes of user data: lost, as a probe or
+    /// as an early copy. It counts as sent. None: go on with new chunks, or with the next packet.
+    pub(crate) fn take_again(&mut self, now: Instant, room: usize) -> Option<(Tsn, C)> {
+        if let Some(tsn) = self.next_lost() {
+            if !self.may_send(now) && !self.probe.is_due() {
+                return None;
+            }
+            self.packet.is_probe |= self.probe.is_due();
+            self.packet.has_retransmission = true;
+            let taken = self.send_again(now, tsn, room)?;
+            self.lost.pop_front();
+            self.stats.retransmitted += 1;
+            return Some(taken);
+        }
+        if self.probe.is_due() || (self.packet.is_probe && self.packet.last.is_some()) {
+            let Some(tsn) = self.oldest(|_| true) else {
+                if self.packet.last.is_none() {
+                    self.probe.withdraw();
+                }
+                return None;
+            };
+            self.packet.is_probe = true;
+            return self.send_again(now, tsn, room);
+        }
+        if self.copies_due {
+            let before = now.checked_sub(Copies::wait(self.rtt.smoothed())).unwrap_or(now);
+            let wanted = self.oldest(|sent| sent.sent_at <= before);
+            let Some(tsn) = wanted else {
+                self.copies_due = false;
+                self.arm_copies(now);
+                return None;
+            };
+            self.packet.has_copy = true;
+            let taken = self.send_again(now, tsn, room)?;
+            self.stats.copies += 1;
+            return Some(taken);
+        }
+        None
+    }
+
+    /// The packet is closed and leaves with so many bytes.
+    pub(crate) fn packet_sent(&mut self, now: Instant, bytes: usize) {
+        let asked = self.ask_immediate();
+        let packet = std::mem::take(&mut self.packet);
+        let Some(last) = packet.last else { return };
+        self.asked = asked;
+        self.ledger.grow(last, bytes.saturating_sub(packet.bytes));
+        self.probe.on_sent(now, packet.is_probe);
+        self.controller.on_sent(now, bytes, self.ledger.in_flight);
+        self.pacer.on_sent(now, bytes, self.controller.pacing_rate(), self.rtt.smoothed());
+        if self.has_room() && self.peer_room() < self.max_packet {
+            // The peer is the limit, not the path.
+            self.rate.on_limited(self.ledger.in_flight);
+        }
+        self.stats.packets += 1;
+        self.arm_copies(now);
+    }
+
+    /// Nothing was there to send although the windows were open.
+    pub(crate) fn out_of_data(&mut self, now: Instant) {
+        if self.has_room() {
+            self.rate.on_limited(self.ledger.in_flight);
+        }
+        if std::mem::take(&mut self.has_more) {
+            self.arm_copies(now);
+        }
+    }
+
+    /// Whether the packet being built should ask for an acknowledgement at once (the I bit, RFC 7053): small
+    /// flights, probes, recovery, and windows that are nearly full. Besides, who has no more to send should ask.
+    pub(crate) fn ask_immediate(&self) -> bool {
+        let nearly = 2 * self.max_packet;
+        self.packet.is_probe
+            || self.packet.has_copy
+            || self.packet.has_retransmission
+            || self.ledger.in_flight <= nearly
+            || self.ledger.in_flight + nearly >= self.controller.window()
+            || self.peer_room() < nearly
+    }
+
+    /// When `on_deadline` wants to be called, or a packet may leave that was held back. None while nothing is
+    /// under way.
+    pub(crate) fn deadline(&self, now: Instant) -> Option<Instant> {
+        let waits = !self.lost.is_empty() || self.has_more;
+        let paced = (waits && self.has_room()).then(|| self.pacer.next()).filter(|at| *at > now);
+        if self.ledger.is_empty() {
+            return paced;
+        }
+        let probe_at = self.awaits().then(|| self.probe_at());
+        let dead_at = Some(self.heard_at + self.max_silence);
+        [paced, probe_at, dead_at, self.reorder_at, self.copy_at].into_iter().flatten().min()
+    }
+
+    /// Time has passed. Afterwards there may be something to send. An error when the peer was silent for
+    /// `max_silence` with something under way.
+    pub(crate) fn on_deadline(&mut self, now: Instant) -> Result<(), PathDead> {
+        if self.ledger.is_empty() {
+            return Ok(());
+        }
+        let silence = now.saturating_duration_since(self.heard_at);
+        if silence >= self.max_silence {
+            return Err(PathDead(silence));
+        }
+        if self.reorder_at.is_some_and(|at| at <= now) {
+            self.find_lost(now, false);
+        }
+        if self.copy_at.is_some_and(|at| at <= now) {
+            (self.copies_due, self.copy_at) = (true, None);
+        }
+        if self.awaits() && self.probe_at() <= now {
+            self.probe.on_deadline(now);
+            self.stats.probes += 1;
+        }
+        Ok(())
+    }
+
+    /// The number of the next new chunk.
+    pub(crate) fn next_tsn(&self) -> Tsn {
+        self.ledger.next()
+    }
+
+    /// The peer has everything up to this number.
+    pub(crate) fn cumulative(&self) -> Tsn {
+        self.ledger.first().previous()
+    }
+
+    /// Bytes on the wire that are under way.
+    pub(crate) fn in_flight_bytes(&self) -> usize {
+        self.ledger.in_flight
+    }
+
+    /// Whether everything sent is cumulatively acknowledged.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.ledger.is_empty()
+    }
+
+    /// Round-trip times of the path.
+    pub(crate) fn rtt(&self) -> &Rtt {
+        &self.rtt
+    }
+
+    /// What the path has cost so far.
+    pub(crate) fn stats(&self) -> Stats {
+        Stats {
+            window: self.controller.window(),
+            in_flight: self.ledger.in_flight,
+            pacing_rate: self.controller.pacing_rate().unwrap_or(0),
+            ..self.stats
+        }
+    }
+
+    /// Whether only a probe can tell what became of what is under way: the reordering window tells sooner.
+    fn awaits(&self) -> bool {
+        self.reorder_at.is_none() && (self.ledger.in_flight > 0 || self.ledger.unknown > 0)
+    }
+
+    fn has_room(&self) -> bool {
+        self.ledger.in_flight < self.controller.window()
+    }
+
+    fn probe_at(&self) -> Instant {
+        let window_closed = self.peer_room() < self.max_packet && self.is_small();
+        let held_back = if self.asked { ASKED_DELAY } else { self.sack_delay };
+        self.probe.deadline(&self.rtt, held_back, window_closed)
+    }
+
+    pub(super) fn is_small(&self) -> bool {
+        self.ledger.in_flight <= SMALL_FLIGHT * self.max_packet
+    }
+
+    fn take_serial(&mut self) -> u64 {
+        let serial = self.next_serial;
+        self.next_serial += 1;
+        serial
+    }
+
+    fn add_to_packet(&mut self, tsn: Tsn, size: usize, serial: u64) {
+        if self.packet.last.is_none() {
+            self.packet.serial = serial;
+        }
+        self.packet.last = Some(tsn);
+        self.packet.bytes += size;
+    }
+
+    fn send_again(&mut self, now: Instant, tsn: Tsn, room: usize) -> Option<(Tsn, C)> {
+        let bytes = self.ledger.get(tsn)?.bytes;
+        if bytes > room {
+            return None;
+        }
+        let size = bytes + CHUNK_HEADER;
+        let snapshot = self.rate.snapshot(now, self.ledger.in_flight);
+        let serial = self.take_serial();
+        let chunk = self.ledger.send_again(now, tsn, size, serial, snapshot)?.clone();
+        self.order.push(serial, tsn);
+        self.add_to_packet(tsn, size, serial);
+        Some((tsn, chunk))
+    }
+
+    fn next_lost(&mut self) -> Option<Tsn> {
+        while let Some(&tsn) = self.lost.front() {
+            if self.ledger.get(tsn).is_some_and(|sent| sent.state == State::Lost) {
+                return Some(tsn);
+            }
+            self.lost.pop_front();
+        }
+        None
+    }
+
+    /// The chunk under way whose last transmission is the oldest, if it is not in this packet.
+    fn oldest(&mut self, wanted: impl Fn(&super::ledger::Sent<C>) -> bool) -> Option<Tsn> {
+        let under_way = self.order.oldest(&self.ledger);
+        let (serial, tsn) = under_way.or_else(|| self.order.oldest_unknown(&self.ledger))?;
+        if self.packet.last.is_some() && serial >= self.packet.serial {
+            return None;
+        }
+        self.ledger.get(tsn).filter(|sent| wanted(sent)).map(|_| tsn)
+    }
+
+    /// Sets the time of the next early copy.
+    pub(super) fn arm_copies(&mut self, now: Instant) {
+        self.copy_at = None;
+        let is_sparse = self.ledger.in_flight > 0 && self.is_small() && !self.has_more;
+        self.copies_due &= is_sparse;
+        if self.copies_due || !is_sparse {
+            return;
+        }
+        self.order.oldest(&self.ledger);
+        for (serial, tsn) in self.order.iter() {
+            let Some(sent) = self.ledger.get(tsn) else { continue };
+            let is_original = sent.serial == serial && sent.times == 1 && sent.state == State::UnderWay;
+            if is_original && self.copies.wants(now, sent.urgent) {
+                self.copy_at = Some(sent.sent_at + Copies::wait(self.rtt.smoothed()));
+                return;
+            }
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! Round-trip times, RFC 6298 with finer clocks.
+//!
+//! Floor 1, engine, part of `recovery`.
+//!
+//! # Invariant
+//! `smoothed` is between the least and the greatest of all samples, once there was one.
+
+use std::time::{Duration, Instant};
+
+/// Before there is any sample and without a hint, RFC 9002 6.2.2.
+const INITIAL: Duration = Duration::from_millis(333);
+/// The least spread that is allowed for: timers and schedulers are not finer.
+const LEAST_SPREAD: Duration = Duration::from_millis(5);
+/// The most that the time-out grows to, RFC 9260 16.
+const GREATEST_RTO: Duration = Duration::from_secs(60);
+/// How long a least round-trip time is believed.
+const LEAST_FOR: Duration = Duration::from_secs(30);
+
+/// The round-trip time of a path.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rtt {
+    smoothed: Duration,
+    variance: Duration,
+    least: Option<(Duration, Instant)>,
+    latest: Duration,
+    floor: Duration,
+    is_measured: bool,
+}
+
+impl Rtt {
+    /// A path that was not measured yet, or by ICE only. `floor` is that of [`Rtt::rto`].
+    pub(crate) fn new(hint: Option<Duration>, floor: Duration) -> Self {
+        let smoothed = hint.unwrap_or(INITIAL);
+        Self { smoothed, variance: smoothed / 2, least: None, latest: smoothed, floor, is_measured: false }
+    }
+
+    /// A round trip took so long. `at` is now.
+    pub(super) fn on_sample(&mut self, at: Instant, sample: Duration) {
+        self.latest = sample;
+        if self.least.is_none_or(|(least, since)| sample <= least || at > since + LEAST_FOR) {
+            self.least = Some((sample, at));
+        }
+        if !self.is_measured {
+            (self.smoothed, self.variance, self.is_measured) = (sample, sample / 2, true);
+            return;
+        }
+        self.variance = self.variance * 3 / 4 + self.smoothed.abs_diff(sample) / 4;
+        self.smoothed = self.smoothed * 7 / 8 + sample / 8;
+    }
+
+    /// SRTT, RFC 6298 2.
+    pub(crate) fn smoothed(&self) -> Duration {
+        self.smoothed
+    }
+
+    /// The last sample.
+    pub(crate) fn latest(&self) -> Duration {
+        self.latest
+    }
+
+    /// The least sample of the last half minute; before the first, the smoothed one.
+    pub(crate) fn least(&self) -> Duration {
+        self.least.map_or(self.smoothed, |(least, _)| least)
+    }
+
+    /// Whether there was a sample.
+    pub(crate) fn is_measured(&self) -> bool {
+        self.is_measured
+    }
+
+    /// RTO, RFC 6298 2.3, with our floor.
+    pub(crate) fn rto(&self) -> Duration {
+        self.probe_after().clamp(self.floor, GREATEST_RTO)
+    }
+
+    /// How long to wait for an acknowledgement that is not held back, RFC 9002 6.2.1.
+    pub(crate) fn probe_after(&self) -> Duration {
+        (self.smoothed + (4 * self.variance).max(LEAST_SPREAD)).min(GREATEST_RTO)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    #[test]
+    fn the_first_sample_replaces_the_hint_and_later_ones_are_smoothed() {
+        let now = Instant::now();
+        let mut rtt = Rtt::new(Some(100 * MS), 50 * MS);
+        assert_eq!((rtt.smoothed(), rtt.least()), (100 * MS, 100 * MS));
+        rtt.on_sample(now, 40 * MS);
+        assert_eq!((rtt.smoothed(), rtt.rto()), (40 * MS, 120 * MS));
+        rtt.on_sample(now, 48 * MS);
+        assert_eq!((rtt.smoothed(), rtt.least(), rtt.latest()), (41 * MS, 40 * MS, 48 * MS));
+        for _ in 0..100 {
+            rtt.on_sample(now, 40 * MS);
+        }
+        assert!(rtt.rto() <= 50 * MS && rtt.probe_after() < 46 * MS);
+    }
+
+    #[test]
+    fn a_least_time_is_forgotten_after_half_a_minute() {
+        let now = Instant::now();
+        let mut rtt = Rtt::new(None, 50 * MS);
+        rtt.on_sample(now, 10 * MS);
+        rtt.on_sample(now + Duration::from_secs(29), 90 * MS);
+        assert_eq!(rtt.least(), 10 * MS);
+        rtt.on_sample(now + Duration::from_secs(31), 90 * MS);
+        assert_eq!(rtt.least(), 90 * MS);
+    }
+}

@@ -1,0 +1,81 @@
+//! Readers that are slow, and the sender that waits for them.
+
+use super::*;
+
+/// Side 1 with this window, side 0 with this much to send in messages of 16 KiB.
+fn pair(window: usize, link: LinkConfig, bytes: usize) -> Pair {
+    let mut pair = Pair::new(1, link, [config(1), Config { receive_window: window, ..config(2) }]);
+    pair.connect();
+    pair.sides[1].reads = false;
+    for _ in 0..bytes.div_ceil(16_384) {
+        pair.send(0, 0, vec![1; 16_384]);
+    }
+    pair
+}
+
+#[test]
+fn a_reader_that_stops_stops_the_sender_and_holds_no_more_than_its_window() {
+    let mut pair = pair(1 << 20, LinkConfig::default(), 8 << 20);
+    pair.run(Duration::from_secs(10));
+    assert!(pair.most_held(1) <= (1 << 20) + (1 << 19) + (64 << 10), "{}", pair.most_held(1));
+    assert!(pair.sides[0].sctp.buffered(0) >= 6 << 20);
+    assert_eq!(pair.closed(0), None);
+    assert!(pair.sides[0].sctp.poll_timeout(pair.now).is_some(), "it asks for the window now and then");
+}
+
+#[test]
+fn a_sender_resumes_within_a_round_trip_of_the_reader() {
+    for link in [LinkConfig::default(), LinkConfig { loss: 0.02, ..LinkConfig::default() }] {
+        let mut pair = pair(1 << 20, link, 8 << 20);
+        pair.run(Duration::from_secs(20));
+        let from = pair.now;
+        pair.sides[1].reads = true;
+        let before = pair.received(1, 0);
+        assert!(pair.run_until(Duration::from_secs(10), |pair| pair.received(1, 0) > before + 70));
+        assert!(pair.now - from < Duration::from_millis(300), "{:?}", pair.now - from);
+        assert!(pair.run_until(Duration::from_secs(60), |pair| pair.received(1, 0) == 512));
+    }
+}
+
+#[test]
+fn the_smallest_window_lets_the_largest_message_through() {
+    let small = Config { receive_window: 1, max_message: 20_000, ..config(2) };
+    let mut pair = Pair::new(1, LinkConfig::default(), [config(1), small]);
+    pair.connect();
+    for stream in 0..20 {
+        pair.send(0, stream, vec![1; 20_000]);
+    }
+    let is_done = |pair: &Pair| (0..20).all(|stream| pair.received(1, stream) == 1);
+    assert!(pair.run_until(Duration::from_secs(60), is_done), "{:?}", pair.closed(1));
+}
+
+#[test]
+fn tiny_messages_are_charged_for_what_they_cost() {
+    let mut pair = Pair::new(
+        1,
+        LinkConfig::default(),
+        [config(1), Config { receive_window: 256 << 10, max_message: 1000, ..config(2) }],
+    );
+    pair.connect();
+    pair.sides[1].reads = false;
+    for n in 0..20_000u32 {
+        pair.send(0, (n % 50) as u16, vec![1]);
+    }
+    pair.run(Duration::from_secs(5));
+    assert!(pair.most_held(1) <= 400 << 10, "{}", pair.most_held(1));
+    pair.sides[1].reads = true;
+    let is_done = |pair: &Pair| (0..50).map(|stream| pair.received(1, stream)).sum::<usize>() == 20_000;
+    assert!(pair.run_until(Duration::from_secs(60), is_done));
+}
+
+#[test]
+fn many_large_messages_at_once_do_not_stop_each_other() {
+    let mut pair =
+        Pair::new(1, LinkConfig::default(), [config(1), Config { receive_window: 1 << 20, ..config(2) }]);
+    pair.connect();
+    for stream in 0..40 {
+        pair.send(0, stream, vec![1; 250_000]);
+    }
+    let is_done = |pair: &Pair| (0..40).all(|stream| pair.received(1, stream) == 1);
+    assert!(pair.run_until(Duration::from_secs(120), is_done), "{:?}", pair.closed(1));
+}
