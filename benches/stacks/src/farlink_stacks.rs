@@ -21,8 +21,12 @@ pub struct Named {
 
 /// Each of them.
 pub fn stacks() -> Vec<Named> {
+    let engine = farlink::peer::engine::Engine::new().resolve_mdns(false);
     let webrtc = farlink::peer::webrtc_rs::WebRtcRs::new().resolve_mdns(false);
-    vec![Named { name: "webrtc-rs", stack: Arc::new(webrtc) }]
+    vec![
+        Named { name: "engine", stack: Arc::new(engine) },
+        Named { name: "webrtc-rs", stack: Arc::new(webrtc) },
+    ]
 }
 
 pub struct FarlinkPipe(Peer);

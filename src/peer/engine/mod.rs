@@ -40,11 +40,11 @@ use tokio::sync::{mpsc, watch};
 
 use self::certificate::{Identities, Identity};
 use self::channel::Channel;
+pub use self::congestion::Algorithm;
 use self::connection::Connection;
 use self::core::{Core, Shared};
 use self::driver::Driver;
 use self::negotiator::Negotiator;
-pub use self::congestion::Algorithm;
 pub use self::recovery::EarlyCopies;
 use self::settings::Settings;
 use super::{Peer, PeerConfig, PeerError, PeerState, Stack};

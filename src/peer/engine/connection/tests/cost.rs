@@ -17,14 +17,22 @@ fn figures() {
     println!("open, both sides: {:?}", began.elapsed() / 100);
 
     let held = allocation_counter::measure(|| {
-        std::mem::forget((0..100).map(|seed| {
-            let mut world = World::new(seed);
-            world.open();
-            world.run(ms(60_000));
-            world
-        }).collect::<Vec<_>>());
+        std::mem::forget(
+            (0..100)
+                .map(|seed| {
+                    let mut world = World::new(seed);
+                    world.open();
+                    world.run(ms(60_000));
+                    world
+                })
+                .collect::<Vec<_>>(),
+        );
     });
-    println!("idle, both sides and their world: {} bytes of heap, {} of stack", held.bytes_current / 100, 2 * size_of::<Connection>());
+    println!(
+        "idle, both sides and their world: {} bytes of heap, {} of stack",
+        held.bytes_current / 100,
+        2 * size_of::<Connection>()
+    );
 
     let mut world = World::new(1);
     world.delay = ms(0);
@@ -61,7 +69,13 @@ fn figures() {
                 buffers += 1;
                 let size = transmit.segment.unwrap_or(buffer.len());
                 for datagram in buffer.chunks_mut(size) {
-                    to.connection.handle_input(now, transmit.source, transmit.destination, transmit.protocol, datagram);
+                    to.connection.handle_input(
+                        now,
+                        transmit.source,
+                        transmit.destination,
+                        transmit.protocol,
+                        datagram,
+                    );
                 }
             }
             while let Some(message) = to.connection.receive(DATA) {
@@ -70,7 +84,8 @@ fn figures() {
             while to.connection.poll_event().is_some() {}
         }
         if idle {
-            let next = world.sides.iter_mut().filter_map(|side| side.connection.poll_timeout(now)).min().unwrap();
+            let next =
+                world.sides.iter_mut().filter_map(|side| side.connection.poll_timeout(now)).min().unwrap();
             world.now = next.max(now);
             let now = world.now;
             for side in &mut world.sides {
@@ -81,5 +96,9 @@ fn figures() {
         }
     }
     let took = began.elapsed();
-    println!("bulk of 16 KiB, both sides on one core: {:.0} MB/s, {buffers} buffers, virtual {:?}", total as f64 / 1e6 / took.as_secs_f64(), world.time());
+    println!(
+        "bulk of 16 KiB, both sides on one core: {:.0} MB/s, {buffers} buffers, virtual {:?}",
+        total as f64 / 1e6 / took.as_secs_f64(),
+        world.time()
+    );
 }
