@@ -3,10 +3,11 @@
 //! `cargo test --test stacks_meet_real_peers [pion | goutils | aiortc | chromium]`; README.md beside this file
 //! has the words that tests and peers exchange. A peer whose toolchain is missing is skipped, with a line that
 //! says so; with `FARLINK_REQUIRE_PEERS=1` its tests fail. `FARLINK_MEETINGS` (20) is how many connections the
-//! test of first messages makes.
+//! test of first messages makes; `FARLINK_STACK` picks one of ours.
 
 #![allow(clippy::unwrap_used)]
 
+mod browser;
 #[path = "../common/peers.rs"]
 mod peers;
 mod program;
@@ -22,6 +23,8 @@ use self::program::Program;
 /// The stacks that meet them.
 fn stacks() -> Vec<(&'static str, Arc<dyn Stack>)> {
     vec![
+        #[cfg(feature = "engine")]
+        ("engine", Arc::new(farlink::peer::engine::Engine::new().resolve_mdns(false))),
         #[cfg(feature = "webrtc")]
         ("webrtc_rs", Arc::new(farlink::peer::webrtc_rs::WebRtcRs::new().resolve_mdns(false))),
     ]
@@ -36,7 +39,12 @@ macro_rules! meetings {
         $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
         async fn $promise() {
             let Some(program) = super::Program::$peer() else { return };
+            // FARLINK_STACK: only this one.
+            let only = std::env::var("FARLINK_STACK").ok();
             for (name, stack) in super::stacks() {
+                if only.as_ref().is_some_and(|only| only != name) {
+                    continue;
+                }
                 println!("{name}");
                 super::promises::$promise(stack, &program).await;
             }
@@ -56,6 +64,26 @@ meetings! {
         the_peers_close_is_seen,
     ],
     goutils: [
+        it_opens,
+        messages_of_every_size_arrive_in_order_both_ways,
+        the_largest_messages_come_back,
+        ten_thousand_small_messages_arrive_each_way,
+        no_first_message_is_lost,
+        a_close_is_seen_by_the_peer,
+        a_drop_is_seen_by_the_peer,
+        the_peers_close_is_seen,
+    ],
+    aiortc: [
+        it_opens,
+        messages_of_every_size_arrive_in_order_both_ways,
+        the_largest_messages_come_back,
+        ten_thousand_small_messages_arrive_each_way,
+        no_first_message_is_lost,
+        a_close_is_seen_by_the_peer,
+        a_drop_is_seen_by_the_peer,
+        the_peers_close_is_seen,
+    ],
+    chromium: [
         it_opens,
         messages_of_every_size_arrive_in_order_both_ways,
         the_largest_messages_come_back,

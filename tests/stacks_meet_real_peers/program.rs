@@ -4,11 +4,23 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
+use crate::browser;
+
 /// How a peer is started.
 #[derive(Debug, Clone)]
 pub(crate) struct Program {
     pub(crate) path: PathBuf,
     pub(crate) args: Vec<String>,
+    pub(crate) speaks: Speech,
+}
+
+/// How it is told and heard.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Speech {
+    /// A line of JSON each.
+    Lines,
+    /// The browser's debugging protocol; the page has the words.
+    Browser,
 }
 
 impl Program {
@@ -23,6 +35,50 @@ impl Program {
         static READY: OnceLock<Option<Program>> = OnceLock::new();
         READY.get_or_init(|| go("goutils' pion", "tests/interop/go", "farlink-interop", &["peer"])).clone()
     }
+
+    /// aiortc, in a virtual environment below target/ci.
+    pub(crate) fn aiortc() -> Option<Self> {
+        static READY: OnceLock<Option<Program>> = OnceLock::new();
+        READY.get_or_init(|| venv().map_err(|why| missing("aiortc", &why)).ok()).clone()
+    }
+
+    /// Debian's Chromium, headless.
+    pub(crate) fn chromium() -> Option<Self> {
+        static READY: OnceLock<Option<Program>> = OnceLock::new();
+        READY.get_or_init(|| headless().map_err(|why| missing("Chromium", &why)).ok()).clone()
+    }
+}
+
+fn headless() -> Result<Program, String> {
+    run(Command::new("chromium").arg("--version"))?;
+    let profiles = target().join("ci");
+    std::fs::create_dir_all(&profiles).map_err(|error| error.to_string())?;
+    let profiles = profiles.into_os_string().into_string().map_err(|_| "a path that is not text")?;
+    let args = ["-c", browser::START, "sh", &profiles].map(str::to_owned).into();
+    Ok(Program { path: "sh".into(), args, speaks: Speech::Browser })
+}
+
+fn venv() -> Result<Program, String> {
+    let (folder, venv) = (root().join("tests/stacks_meet_real_peers/python"), target().join("ci/aiortc"));
+    let (python, wanted) = (venv.join("bin/python"), folder.join("requirements.txt"));
+    // What was installed is noted last.
+    let (note, text) = (venv.join("installed"), std::fs::read(&wanted).map_err(|error| error.to_string())?);
+    if std::fs::read(&note).ok().as_ref() != Some(&text) {
+        run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&venv))?;
+        let quiet =
+            ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--only-binary", ":all:"];
+        run(Command::new(&python).args(quiet).arg("-r").arg(&wanted))?;
+        std::fs::write(&note, text).map_err(|error| error.to_string())?;
+    }
+    let program =
+        folder.join("peer.py").into_os_string().into_string().map_err(|_| "a path that is not text")?;
+    Ok(Program { path: python, args: vec!["-B".to_owned(), program], speaks: Speech::Lines })
+}
+
+/// Where this build lies: `target`, wherever that is.
+fn target() -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    test.ancestors().nth(3).unwrap().to_owned()
 }
 
 fn go(what: &str, folder: &str, name: &str, args: &[&str]) -> Option<Program> {
@@ -32,7 +88,7 @@ fn go(what: &str, folder: &str, name: &str, args: &[&str]) -> Option<Program> {
         .map_err(|why| missing(what, &why))
         .ok()?;
     let args = args.iter().map(|arg| (*arg).to_owned()).collect();
-    Some(Program { path: folder.join(output), args })
+    Some(Program { path: folder.join(output), args, speaks: Speech::Lines })
 }
 
 fn root() -> &'static Path {

@@ -7,12 +7,13 @@ use std::time::Duration;
 use farlink::peer::{Candidate, Description, Peer, PeerConfig, PeerConnection, Role, Stack};
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
-use tokio::process::{Child, Command};
+use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::timeout;
 
+use crate::browser;
 use crate::peers::{gathered, patiently};
-use crate::program::Program;
+use crate::program::{Program, Speech};
 
 /// The longest that a peer may take for anything, 10,000 messages included.
 const LONG: Duration = Duration::from_secs(60);
@@ -54,22 +55,16 @@ impl Remote {
         let mut command = Command::new(&program.path);
         command.args(&program.args).stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
         let mut child = command.spawn().unwrap();
-        let (mut stdin, stdout) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
-        let (commands, mut to_write) = unbounded_channel::<Value>();
-        tokio::spawn(async move {
-            while let Some(command) = to_write.recv().await {
-                if stdin.write_all(format!("{command}\n").as_bytes()).await.is_err() {
-                    break;
-                }
-            }
-        });
+        let (stdin, stdout) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+        let (commands, mut said) = match program.speaks {
+            Speech::Lines => lines(stdin, stdout),
+            Speech::Browser => browser::page(stdin, stdout),
+        };
         let (heard, events) = unbounded_channel();
         let current = Arc::<Current>::default();
         let reading = Arc::clone(&current);
         tokio::spawn(async move {
-            let mut lines = BufReader::new(stdout).lines();
-            while let Ok(Some(line)) = lines.next_line().await {
-                let event: Value = serde_json::from_str(&line).unwrap_or_else(|_| panic!("{line}"));
+            while let Some(event) = said.recv().await {
                 let session = reading.lock().unwrap().clone();
                 let Some((session, connection)) = session else { continue };
                 if event["session"].as_u64() != Some(session) {
@@ -168,6 +163,25 @@ impl Remote {
             }
         });
     }
+}
+
+fn lines(mut stdin: ChildStdin, stdout: ChildStdout) -> (UnboundedSender<Value>, UnboundedReceiver<Value>) {
+    let (commands, mut to_write) = unbounded_channel::<Value>();
+    tokio::spawn(async move {
+        while let Some(command) = to_write.recv().await {
+            if stdin.write_all(format!("{command}\n").as_bytes()).await.is_err() {
+                break;
+            }
+        }
+    });
+    let (heard, events) = unbounded_channel();
+    tokio::spawn(async move {
+        let mut lines = BufReader::new(stdout).lines();
+        while let Ok(Some(line)) = lines.next_line().await {
+            let _ = heard.send(serde_json::from_str(&line).unwrap_or_else(|_| panic!("{line}")));
+        }
+    });
+    (commands, events)
 }
 
 fn candidate(init: &Value) -> Candidate {

@@ -34,7 +34,11 @@ pub(crate) struct Identity {
     settings: Arc<dimpl::Config>,
     fingerprint: String,
     made: Instant,
+    versions: Versions,
 }
+
+/// Makes an endpoint that speaks some versions of DTLS.
+type Versions = fn(Arc<dimpl::Config>, dimpl::DtlsCertificate, Instant) -> dimpl::Dtls;
 
 impl Identity {
     /// Makes a key and its certificate. Blocks for milliseconds.
@@ -51,12 +55,18 @@ impl Identity {
         Self::with(settings().dangerously_set_rng_seed(seed), now)
     }
 
+    /// As older peers are.
+    #[cfg(test)]
+    pub(crate) fn speaking(self, versions: Versions) -> Self {
+        Self { versions, ..self }
+    }
+
     fn with(settings: dimpl::ConfigBuilder, now: Instant) -> Result<Self, IdentityError> {
         let settings = Arc::new(settings.build().map_err(IdentityError::Settings)?);
         let certificate = dimpl::certificate::generate_self_signed_certificate();
         let certificate = certificate.map_err(IdentityError::Certificate)?;
         let fingerprint = hex(&Sha256::digest(&certificate.certificate));
-        Ok(Self { certificate, settings, fingerprint, made: now })
+        Ok(Self { certificate, settings, fingerprint, made: now, versions: dimpl::Dtls::new_auto })
     }
 
     /// SHA-256 of the certificate, as SDP writes it.
@@ -71,7 +81,7 @@ impl Identity {
 
     /// A DTLS endpoint that speaks 1.2 and 1.3, whatever the other side can. It begins as the server.
     pub(super) fn endpoint(&self, now: Instant) -> dimpl::Dtls {
-        dimpl::Dtls::new_auto(Arc::clone(&self.settings), self.certificate.clone(), now)
+        (self.versions)(Arc::clone(&self.settings), self.certificate.clone(), now)
     }
 }
 

@@ -29,7 +29,7 @@ pub(crate) struct Config {
     /// The most datagrams that [`Connection::poll_transmit`](super::Connection::poll_transmit) puts into one
     /// buffer, for segmentation by the kernel. 1 is none. Default 32.
     pub(crate) segments: usize,
-    /// Bytes of messages that are held until they are read. Default 4 MiB.
+    /// Bytes of messages that are held until they are read. Default 2 MiB.
     pub(crate) receive_window: usize,
     /// The largest message taken, in bytes. A larger one ends the connection. Default 256 KiB.
     pub(crate) max_message: usize,

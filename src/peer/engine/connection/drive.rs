@@ -148,7 +148,9 @@ impl Connection {
     /// Something that only the peer can have said. On the path it is a sign of life.
     fn hear(&mut self, now: Instant, from: SocketAddr, to: SocketAddr, answer: bool) {
         let on_path = self.path.is_some_and(|path| path.destination == from && path.source == to);
-        if on_path && self.life.hear(now, answer) {
+        if !on_path {
+            self.life.hear_elsewhere(now);
+        } else if self.life.hear(now, answer) {
             self.tell_state();
         }
     }
@@ -159,6 +161,10 @@ impl Connection {
         self.follow_association(now);
         let before = self.life.phase().clone();
         match self.life.due(now) {
+            Some(Due::Doubt) => {
+                self.ice.doubt(now);
+                self.follow_path(now);
+            }
             Some(Due::Fail(failure)) => self.fail(now, failure),
             Some(Due::NoPath(looked)) => {
                 let (here, there, hint) = (self.ice.local().0.len(), self.ice.known(), self.hint());
@@ -172,12 +178,13 @@ impl Connection {
     fn follow_path(&mut self, now: Instant) {
         let path = self.ice.path();
         if self.ice.take_found() {
-            self.life.found(now);
+            self.life.found();
         }
         if path == self.path || self.life.phase().is_final() {
             return;
         }
         self.path = path;
+        self.life.moved(now);
         self.life.enter(Phase::Connected);
         self.tell_state();
         if let Some(dtls) = &mut self.dtls

@@ -19,7 +19,8 @@ pub(super) const OVERHEAD: usize = 37;
 /// Room for what the crate may want to put into one datagram beside a record of ours, in bytes.
 const SLACK: usize = 64;
 
-/// How stale the crate's clock may be once connected, when it only times updates of keys.
+/// How stale the crate's clock may be once connected, when it only times updates of keys; and how soon it may
+/// ask to be called again.
 const CLOCK: Duration = Duration::from_millis(10);
 
 /// What came out of the peer's datagrams.
@@ -158,7 +159,12 @@ impl Dtls {
         }
         self.clock = Some(now);
         self.inner.handle_timeout(now).map_err(Failure::Dtls)?;
-        self.drain(&mut [], |_| {})
+        self.drain(&mut [], |_| {})?;
+        // A hello that was answered with nonsense makes the crate ask for the same instant again and again.
+        if self.timeout <= now {
+            self.timeout = now + CLOCK;
+        }
+        Ok(())
     }
 
     /// Says `close_notify`, which is then in [`poll_flight`](Self::poll_flight). Nothing is sent or taken any

@@ -21,6 +21,10 @@ pub(super) struct Life {
     shaking: Option<Instant>,
     /// When the peer was last heard on the path, and when it last answered a probe there.
     heard: Option<(Instant, Instant)>,
+    /// When it was last heard on another pair.
+    elsewhere: Option<Instant>,
+    /// When this path was doubted.
+    doubted: Option<Instant>,
 }
 
 /// What a deadline brought.
@@ -28,12 +32,24 @@ pub(super) enum Due {
     /// No path within this time.
     NoPath(Duration),
     Fail(Failure),
+    /// The path is silent and another pair is not.
+    Doubt,
 }
 
 impl Life {
     pub(super) fn new(config: &Config) -> Self {
         let Config { role, disconnected, lost, .. } = *config;
-        Self { phase: Phase::New, role, disconnected, lost, looking: None, shaking: None, heard: None }
+        Self {
+            phase: Phase::New,
+            role,
+            disconnected,
+            lost,
+            looking: None,
+            shaking: None,
+            heard: None,
+            elsewhere: None,
+            doubted: None,
+        }
     }
 
     pub(super) fn phase(&self) -> &Phase {
@@ -55,13 +71,18 @@ impl Life {
         self.looking = Some((now, now + patience));
     }
 
-    /// A path was found. Hands must be shaken on the first.
-    pub(super) fn found(&mut self, now: Instant) {
+    /// Looking ended with a path.
+    pub(super) fn found(&mut self) {
         self.looking = None;
+    }
+
+    /// There is a path, or another one. Hands must be shaken on the first.
+    pub(super) fn moved(&mut self, now: Instant) {
         if self.heard.is_none() {
             self.shaking = Some(now + timing::HANDSHAKE);
         }
         self.heard = Some((now, now));
+        self.doubted = None;
     }
 
     /// Messages may be sent.
@@ -80,20 +101,33 @@ impl Life {
         self.phase == Phase::Disconnected && self.enter(Phase::Connected)
     }
 
+    /// Something of the peer came on another pair.
+    pub(super) fn hear_elsewhere(&mut self, now: Instant) {
+        self.elsewhere = Some(now);
+    }
+
+    /// When the path becomes doubtful: silent for a while, with another pair that speaks.
+    fn doubtful(&self) -> Option<Instant> {
+        let ((heard, _), elsewhere) = (self.heard?, self.elsewhere?);
+        let at = heard.max(self.doubted.unwrap_or(heard)) + timing::DOUBT;
+        (self.looking.is_none() && at <= elsewhere + timing::SPOKEN).then_some(at)
+    }
+
     /// When the next deadline ends.
     pub(super) fn deadline(&self) -> Option<Instant> {
         if self.phase.is_final() {
             return None;
         }
         let looking = self.looking.map(|(_, until)| until);
-        let silence = self.heard.map(|(heard, _)| match self.phase {
-            Phase::Disconnected => heard + self.lost,
-            _ => heard + self.disconnected.min(self.lost),
+        let silence = self.heard.and_then(|(heard, _)| match (&self.phase, looking) {
+            (Phase::Disconnected, None) => Some(heard + self.lost),
+            // While another path is looked for, that deadline decides.
+            (Phase::Disconnected, Some(_)) => None,
+            (_, None) => Some(heard + self.disconnected.min(self.lost)),
+            (_, Some(_)) => Some(heard + self.disconnected),
         });
-        // While another path is looked for, that deadline decides.
-        let silence = silence.filter(|_| looking.is_none() || self.phase != Phase::Disconnected);
         let consent = self.heard.map(|(_, answered)| answered + timing::CONSENT);
-        [looking, self.shaking, silence, consent].into_iter().flatten().min()
+        [looking, self.shaking, silence, consent, self.doubtful()].into_iter().flatten().min()
     }
 
     /// What is due. `Disconnected` is entered here; whether it was is seen at [`phase`](Self::phase).
@@ -120,6 +154,10 @@ impl Life {
         }
         if silence >= self.disconnected && self.phase == Phase::Connected {
             self.enter(Phase::Disconnected);
+        }
+        if self.doubtful().is_some_and(|at| now >= at) {
+            self.doubted = Some(now);
+            return Some(Due::Doubt);
         }
         None
     }

@@ -39,15 +39,10 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
 
-// The driver takes them.
-#[allow(unused_imports)]
-pub(crate) use self::channels::{DATA, Message, NEGOTIATION, Open, SendError};
+pub(crate) use self::channels::{DATA, Message, Open, SendError};
 pub(crate) use self::config::Config;
-#[allow(unused_imports)]
 pub(crate) use self::failure::{CandidateError, Failure, NegotiationError};
-#[allow(unused_imports)]
 pub(crate) use self::ice::{ACTIVE_PORT, LocalCandidate, NamedCandidate, RemoteCandidate};
-#[allow(unused_imports)]
 pub(crate) use self::transmit::Transmit;
 
 use self::channels::Channels;
@@ -239,7 +234,12 @@ impl Connection {
         }
     }
 
-    /// Where it stands.
+    /// Whether nothing new will come and nothing can be sent. What came can still be received.
+    pub(crate) fn is_over(&self) -> bool {
+        self.life.phase().is_final()
+    }
+
+    /// Where it stands, in words: [`is_over`](Self::is_over) is cheaper.
     pub(crate) fn state(&self) -> PeerState {
         let path = self.path.map(|route| self.ice.describe(route));
         PeerState { phase: self.life.phase().clone(), path }

@@ -44,6 +44,13 @@ pub(super) const ANSWERER_LOOKS: Duration = Duration::from_secs(10);
 /// DTLS and SCTP together, once a path works. micro-rdk's value.
 pub(super) const HANDSHAKE: Duration = Duration::from_secs(10);
 
+/// Silence on the path after which another pair that speaks takes over: below `Disconnected`, and above a
+/// lost probe with its first repeats.
+pub(super) const DOUBT: Duration = Duration::from_secs(3);
+
+/// How lately another pair must have spoken for that: it is probed every 2 s.
+pub(super) const SPOKEN: Duration = Duration::from_millis(2_500);
+
 /// Silence until `Disconnected`. pion's value: two probes and their repeats lost.
 pub(super) const DISCONNECTED: Duration = Duration::from_secs(5);
 

@@ -177,7 +177,7 @@ impl Gatherer {
         self.settle(now);
     }
 
-    /// The answer to [`Event::Connect`]: the stream stands.
+    /// The answer to [`Event::Connect`]: the stream stands. If nobody wants it any more, `Disconnect` comes.
     pub(crate) fn connected(&mut self, now: Instant, stream: StreamId) {
         self.with_relays(now, |relays, around| relays.connected(around, stream));
         self.settle(now);

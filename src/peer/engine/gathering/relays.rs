@@ -170,12 +170,17 @@ impl Relays {
     }
 
     /// The stream stands.
-    pub(super) fn connected(&mut self, around: &Surroundings<'_>, stream: StreamId) {
-        let found = self.relays.iter_mut().find(|relay| relay.via == Via::Stream(stream));
-        let Some(relay) = found.filter(|relay| relay.client.is_none()) else { return };
-        let Some(server) = self.servers.iter().find(|server| server.id == relay.server) else { return };
-        relay.client =
-            Some(Client::new(around.now, &server.username, &server.credential, true, around.patience));
+    pub(super) fn connected(&mut self, around: &mut Surroundings<'_>, stream: StreamId) {
+        let Some(relay) = self.by_stream(stream).filter(|relay| relay.client.is_none()) else {
+            // It was given up while it was being connected.
+            return around.events.push_back(Event::Disconnect(stream));
+        };
+        let id = relay.server;
+        let Some(server) = self.servers.iter().find(|server| server.id == id) else { return };
+        let client = Client::new(around.now, &server.username, &server.credential, true, around.patience);
+        if let Some(relay) = self.by_stream(stream) {
+            relay.client = Some(client);
+        }
     }
 
     /// The stream broke, or never stood.

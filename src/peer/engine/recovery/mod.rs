@@ -35,14 +35,8 @@ mod tests;
 mod tsn;
 
 pub use copies::EarlyCopies;
-// Until `sctp` uses all of it.
-#[allow(unused_imports)]
-pub(crate) use flight::{Flight, PathDead, Stats};
-#[allow(unused_imports)]
-pub(crate) use rtt::Rtt;
-#[allow(unused_imports)]
-pub(crate) use sack::{Sack, SackError, SackOutcome};
-#[allow(unused_imports)]
+pub(crate) use flight::{Flight, Stats};
+pub(crate) use sack::Sack;
 pub(crate) use tsn::Tsn;
 
 /// How a path's losses are found and answered.

@@ -269,6 +269,15 @@ impl Ice {
         self.look();
     }
 
+    /// The path is silent: forgets which pairs worked, and checks all anew, at once. The crate would give a pair
+    /// up only much later, and other pairs of the same address may be as dead. The first that works takes over.
+    pub(super) fn doubt(&mut self, now: Instant) {
+        self.agent.recreate_candidate_pairs();
+        self.hurry();
+        self.pace = Pace::Settling(now + timing::SETTLING);
+        self.advance(now);
+    }
+
     /// One STUN packet.
     pub(super) fn handle_stun(
         &mut self,
@@ -328,6 +337,12 @@ impl Ice {
     /// Whether looking ended with a path since this was asked last.
     pub(super) fn take_found(&mut self) -> bool {
         std::mem::take(&mut self.found)
+    }
+
+    /// How many addresses the crate keeps.
+    #[cfg(test)]
+    pub(super) fn places(&self) -> usize {
+        self.agent.remote_candidates().count().max(self.agent.local_candidates().count())
     }
 
     /// Whether we have any address.
@@ -418,6 +433,10 @@ impl Ice {
 
     fn look(&mut self) {
         self.pace = Pace::Looking;
+        self.hurry();
+    }
+
+    fn hurry(&mut self) {
         self.agent.set_max_stun_rto(timing::CHECK_AT_LEAST);
         self.agent.set_max_stun_retransmits(timing::CHECKS);
     }

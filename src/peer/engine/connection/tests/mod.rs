@@ -1,6 +1,7 @@
 //! What a connection promises, against another one.
 
 mod cost;
+mod hostile;
 mod living;
 mod opening;
 mod world;

@@ -288,3 +288,105 @@ fn descriptions_out_of_turn_are_errors_that_harm_nothing() {
     caller.close(now);
     assert_eq!(caller.set_answer(now, &answer).unwrap_err(), Closed);
 }
+
+#[test]
+fn it_opens_with_peers_that_speak_one_version_of_dtls_in_both_roles() {
+    for (old, version) in [(A, "1.2"), (B, "1.2"), (A, "1.3"), (B, "1.3")] {
+        for passive in [false, true] {
+            let mut world = World::new(1);
+            let identity = Identity::seeded(4, world.now).unwrap();
+            let constructor = if version == "1.2" { dimpl::Dtls::new_12 } else { dimpl::Dtls::new_13 };
+            world.replace(old, identity.speaking(constructor));
+            // The caller says that it starts the handshake, and the answerer lets it.
+            world.rewrite = Box::new(move |sdp| match passive {
+                true => sdp.replace("setup:actpass", "setup:active"),
+                false => sdp.to_owned(),
+            });
+            world.open();
+            assert_eq!(world.connection(A).negotiation.is_dtls_client(), passive, "side {old}, {version}");
+            world.send(A, "ping");
+            world.send(B, "pong");
+            world.until(ms(300), |world| world.sides.iter().all(|side| side.got.len() == 1));
+        }
+    }
+}
+
+#[test]
+fn one_of_several_fingerprints_in_the_description_is_enough_and_none_fails() {
+    let other = "a=fingerprint:sha-256 AA:BB\r\na=fingerprint:";
+    for (said, instead, opens) in [("a=fingerprint:", other, true), ("sha-256 ", "sha-256 00:", false)] {
+        let mut world = World::new(1);
+        world.rewrite = Box::new(move |sdp| sdp.replace(said, instead));
+        world.dial();
+        if opens {
+            world.until_open();
+        } else {
+            world.until(ms(3_000), |world| world.sides.iter().any(|side| side.connection.is_over()));
+            assert!(world.sides.iter().all(|side| side.opened.is_none()));
+        }
+    }
+}
+
+#[test]
+fn what_comes_before_the_answer_is_not_lost() {
+    let mut world = World::new(1);
+    world.keep_trace = true;
+    // The answer takes its time; checks and hello of the answerer overtake it.
+    let (now, caller, answerer) = (world.now, host("10.0.0.1:1000"), host("10.0.0.2:2000"));
+    let line = world.connection(A).add_local_candidate(now, &caller).unwrap();
+    world.connection(B).add_local_candidate(now, &answerer).unwrap();
+    world.connection(B).add_remote_candidate(now, &line).unwrap();
+    let offer = world.connection(A).create_offer(now).unwrap();
+    world.signaling = ms(500);
+    world.offer(B, offer);
+    world.run(ms(500));
+    // From here on there is an answer on its way.
+    world.run(ms(490));
+    let checked = world.trace.iter().any(|(_, one)| one.by == B && one.is_stun());
+    assert!(checked && world.trace.iter().all(|(_, one)| one.by == B), "the caller says nothing yet");
+    world.until_open();
+    let last = world.sides.iter().map(|side| side.opened.unwrap()).max().unwrap();
+    assert!(last <= ms(1_000 + 150), "{last:?}");
+}
+
+#[test]
+fn a_hello_before_the_description_waits_for_it() {
+    // Not what ICE allows, but what a peer may do that trusts its first check.
+    let mut world = World::new(1);
+    let mut hello = None;
+    world.keep_trace = true;
+    world.open();
+    for (_, one) in &world.trace {
+        if one.by == B && one.is_handshake() && hello.is_none() {
+            hello = Some(one.clone());
+        }
+    }
+    let mut hello = hello.unwrap();
+    let mut world = World::new(1);
+    let (now, udp) = (world.now, crate::peer::TransportProtocol::Udp);
+    for _ in 0..100 {
+        world.connection(A).handle_input(now, hello.from, hello.to, udp, &mut hello.bytes);
+    }
+    assert_eq!(world.connection(A).early.len(), 8, "and not more than that");
+    world.open();
+}
+
+#[test]
+fn datagrams_of_bulk_share_buffers_and_arrive() {
+    let mut world = World::new(1);
+    world.delay = ms(1);
+    world.open();
+    let mut sent = 0;
+    world.until(ms(20_000), |world| {
+        while sent < 100 && world.sides[A].connection.buffered(DATA) < 1 << 20 {
+            world.send(A, vec![sent; 60_000]);
+            sent += 1;
+        }
+        world.sides[B].got.len() == 100
+    });
+    for (number, message) in world.sides[B].got.iter().enumerate() {
+        assert!(message.data.len() == 60_000 && message.data.iter().all(|byte| usize::from(*byte) == number));
+    }
+    let (datagrams, buffers) = (world.sides[A].datagrams(), world.sides[A].buffers);
+    assert!(datagrams > 5 * buffers, "{datagrams} in {buffers}");
+}

@@ -56,9 +56,18 @@ pub(super) struct Side {
 
     pub(super) opened: Option<Duration>,
     sent: usize,
+    /// Buffers that went out.
+    pub(super) buffers: usize,
     pub(super) reads: bool,
 }
 
+impl Side {
+    pub(super) fn datagrams(&self) -> usize {
+        self.sent
+    }
+}
+
+type Meddle = dyn FnMut(Flying) -> Vec<(Duration, Flying)>;
 type Drop = dyn FnMut(&Flying) -> bool;
 
 pub(super) struct World {
@@ -72,6 +81,10 @@ pub(super) struct World {
     pub(super) delay: Duration,
     pub(super) signaling: Duration,
     pub(super) lose: Box<Drop>,
+    /// What the network does to what it does not lose: copies, changes, delays.
+    pub(super) meddle: Box<Meddle>,
+    /// What signaling does to offers and answers.
+    pub(super) rewrite: Box<dyn Fn(&str) -> String>,
     /// All that ever flew, if kept.
     pub(super) trace: Vec<(Duration, Flying)>,
     pub(super) keep_trace: bool,
@@ -106,6 +119,7 @@ impl World {
                 got: Vec::new(),
                 opened: None,
                 sent: 0,
+                buffers: 0,
                 reads: true,
             }
         };
@@ -119,10 +133,18 @@ impl World {
             delay: ms(10),
             signaling: ms(20),
             lose: Box::new(|_| false),
+            meddle: Box::new(|one| vec![(ms(0), one)]),
+            rewrite: Box::new(str::to_owned),
             trace: Vec::new(),
             keep_trace: false,
             trickles: true,
         }
+    }
+
+    /// Makes a side another one, before it does anything.
+    pub(super) fn replace(&mut self, side: usize, identity: Identity) {
+        let config = self.sides[side].connection.config.clone();
+        self.sides[side].connection = Connection::new(config, Arc::new(identity), self.start);
     }
 
     /// Since the beginning.
@@ -175,8 +197,11 @@ impl World {
         self.signal(to, Signal::Offer(offer));
     }
 
-    fn signal(&mut self, to: usize, signal: Signal) {
+    fn signal(&mut self, to: usize, mut signal: Signal) {
         self.order += 1;
+        if let Signal::Offer(description) | Signal::Answer(description) = &mut signal {
+            description.sdp = (self.rewrite)(&description.sdp);
+        }
         self.signals.insert((self.now + self.signaling, self.order), (to, signal));
     }
 
@@ -295,6 +320,7 @@ impl World {
             let mut rounds = 0;
             while let Some(transmit) = side.connection.poll_transmit(now, &mut buffer) {
                 rounds += 1;
+                side.buffers += 1;
                 assert!(rounds < 10_000, "it never stops sending");
                 assert!(!buffer.is_empty());
                 let size = transmit.segment.unwrap_or(buffer.len());
@@ -312,9 +338,12 @@ impl World {
                     if self.keep_trace {
                         self.trace.push((time, one.clone()));
                     }
-                    if !(self.lose)(&one) {
+                    if (self.lose)(&one) {
+                        continue;
+                    }
+                    for (late, one) in (self.meddle)(one) {
                         self.order += 1;
-                        self.flying.insert((now + self.delay, self.order), one);
+                        self.flying.insert((now + self.delay + late, self.order), one);
                     }
                 }
             }

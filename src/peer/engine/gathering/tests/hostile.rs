@@ -39,7 +39,7 @@ fn answer() -> impl Strategy<Value = Answer> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(512))]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(256) })]
     #[test]
     fn whatever_servers_answer_gathering_ends_and_tells_every_server(
         answers in proptest::collection::vec(answer(), 0..60),

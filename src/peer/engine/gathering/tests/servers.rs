@@ -449,6 +449,18 @@ fn a_stream_that_does_not_come_about_is_told_and_its_next_address_tried() {
 }
 
 #[test]
+fn a_stream_that_stands_too_late_is_closed() {
+    let mut script = Script::new(vec![Turn::server("turns:t")], &[BASE]);
+    script.resolved(0, &[SERVER]);
+    let (stream, ..) = script.connect[0];
+    script.pass(Duration::from_secs(5));
+    assert_eq!((script.complete, script.disconnect.len()), (Some(Duration::from_secs(5)), 1));
+    script.gatherer.connected(script.now, stream);
+    script.disconnected(stream, "closed as it should be");
+    assert_eq!((script.disconnect, script.failures.len()), (vec![stream; 2], 1));
+}
+
+#[test]
 fn a_stream_that_speaks_something_else_is_given_up() {
     let mut script = Script::new(vec![Turn::server("turn:t?transport=tcp")], &[BASE]);
     script.resolved(0, &[SERVER]);

@@ -266,7 +266,11 @@ impl Client {
                 self.state = State::Allocated { relayed, refresh: now, expires };
             }
             (Kind::Refresh, _) => self.end(Why::Lost(why.to_string())),
-            (Kind::Delete, _) => self.state = State::Over,
+            (Kind::Delete, _) => {
+                self.state = State::Over;
+                // Nobody took it; there is nobody to wait for.
+                self.outgoing.clear();
+            }
             (Kind::Ask(ask), _) => self.peers.refused(now, ask),
         }
     }
