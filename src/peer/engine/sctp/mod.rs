@@ -28,9 +28,7 @@ mod outbound;
 #[cfg(test)]
 mod tests;
 
-// Until the connection takes them.
-#[allow(unused_imports)]
-pub(crate) use self::association::{Association, Stats};
+pub(crate) use self::association::Association;
 pub(crate) use self::config::{Config, Seed};
 pub(crate) use self::event::{CloseReason, Event};
 pub(crate) use self::outbound::{Priority, SendError};

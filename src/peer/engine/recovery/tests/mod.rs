@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use super::flight::PathDead;
+use super::sack::{SackError, SackOutcome};
 use super::*;
 
 mod random;
