@@ -30,6 +30,8 @@ mod outlet;
 mod recovery;
 mod sctp;
 mod settings;
+#[cfg(test)]
+mod simulator;
 mod sockets;
 
 use std::fmt;

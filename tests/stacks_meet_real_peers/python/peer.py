@@ -28,6 +28,7 @@ class Session:
         self.over = False
         self.described = asyncio.Event()
         self.tasks = set()
+        self.closing = None
         # No server: it would ask Google's.
         self.peer = RTCPeerConnection(RTCConfiguration(iceServers=[]))
         self.data = self.peer.createDataChannel("data", negotiated=True, id=0)
@@ -119,7 +120,12 @@ class Session:
         self.say("echoed")
 
     async def do_close(self, _told):
-        await self.peer.close()
+        await self.close()
+
+    def close(self):
+        # Never cancelled half way: aiortc's second close waits for the first one.
+        self.closing = self.closing or asyncio.ensure_future(self.peer.close())
+        return asyncio.shield(self.closing)
 
     async def send(self, message):
         while self.data.bufferedAmount > HIGH_WATER:
@@ -136,7 +142,7 @@ class Session:
         self.over = True
         for task in list(self.tasks):
             task.cancel()
-        await self.peer.close()
+        await self.close()
 
 
 async def main():
@@ -147,7 +153,7 @@ async def main():
         told = json.loads(line)
         if told["do"] == "start":
             if session:
-                await session.end()
+                ending = asyncio.ensure_future(session.end())  # noqa: F841, kept while it runs
             session = Session(told)
         session.obey(told)
     if session:

@@ -8,8 +8,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use turn_client_proto::stun::types::attribute::MessageIntegrity;
-use turn_client_proto::stun::types::message::{IntegrityAlgorithm, IntegrityKey, LongTermKeyCredentials};
+use stun_types::attribute::MessageIntegrity;
+use stun_types::message::{IntegrityAlgorithm, IntegrityKey, LongTermKeyCredentials};
 
 const COOKIE: [u8; 4] = [0x21, 0x12, 0xa4, 0x42];
 const HEADER: usize = 20;
@@ -21,7 +21,7 @@ pub(super) type TransactionId = [u8; 12];
 
 /// A transaction ID that nobody can guess: it is what tells a response from a forgery.
 pub(super) fn transaction_id() -> TransactionId {
-    let random = u128::from(turn_client_proto::stun::types::message::TransactionId::generate());
+    let random = u128::from(stun_types::message::TransactionId::generate());
     let mut id = [0; 12];
     id.copy_from_slice(random.to_be_bytes().last_chunk::<12>().unwrap_or(&[0; 12]));
     id

@@ -26,9 +26,6 @@ mod rtt;
 mod sack;
 #[cfg(test)]
 mod simulation;
-#[cfg(test)]
-#[path = "../simulator/mod.rs"]
-pub(super) mod simulator;
 mod spurious;
 #[cfg(test)]
 mod tests;
@@ -37,6 +34,10 @@ mod tsn;
 pub use copies::EarlyCopies;
 pub(crate) use flight::{Flight, Stats};
 pub(crate) use sack::Sack;
+#[cfg(test)]
+use flight::PathDead;
+#[cfg(test)]
+use sack::{SackError, SackOutcome};
 pub(crate) use tsn::Tsn;
 
 /// How a path's losses are found and answered.

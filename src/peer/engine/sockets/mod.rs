@@ -18,7 +18,7 @@ mod tls;
 mod udp;
 
 pub(crate) use self::ice_tcp::IceTcp;
-pub(crate) use self::local_names::{is_local_name, resolve_local};
+pub(crate) use self::local_names::resolve_local;
 pub(crate) use self::names::resolve;
 pub(crate) use self::stream::{Stream, StreamError};
 pub(crate) use self::tls::Trust;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::receiver::ReceiverConfig;
 use super::world::{MS, SECOND, World, quantile, rate};
 use crate::peer::engine::congestion::Algorithm;
-use crate::peer::engine::recovery::simulator::LinkConfig;
+use crate::peer::engine::simulator::LinkConfig;
 use crate::peer::engine::recovery::{EarlyCopies, RecoveryConfig, Stats};
 
 /// 60 MB/s with an eighth of a round trip of buffer.

@@ -3,7 +3,7 @@
 use super::world::{MS, SECOND, World, quantile, rate};
 use crate::peer::engine::congestion::Algorithm;
 use crate::peer::engine::recovery::RecoveryConfig;
-use crate::peer::engine::recovery::simulator::LinkConfig;
+use crate::peer::engine::simulator::LinkConfig;
 
 fn config(congestion: Algorithm) -> RecoveryConfig {
     RecoveryConfig { congestion, ..RecoveryConfig::default() }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::receiver::ReceiverConfig;
 use super::world::{MS, SECOND, World, rate};
-use crate::peer::engine::recovery::simulator::LinkConfig;
+use crate::peer::engine::simulator::LinkConfig;
 use crate::peer::engine::recovery::{RecoveryConfig, Stats};
 
 /// The share of the rate that bulk reaches after `settled` seconds, and what it cost.

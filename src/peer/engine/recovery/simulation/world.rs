@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::end::{AROUND, End, Packet};
 use super::receiver::ReceiverConfig;
 use crate::peer::engine::recovery::RecoveryConfig;
-use crate::peer::engine::recovery::simulator::{Link, LinkConfig};
+use crate::peer::engine::simulator::{Link, LinkConfig};
 
 pub(super) const MS: Duration = Duration::from_millis(1);
 pub(super) const SECOND: Duration = Duration::from_secs(1);

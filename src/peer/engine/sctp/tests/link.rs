@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use crate::peer::engine::recovery::simulator::{Link, LinkConfig};
+use crate::peer::engine::simulator::{Link, LinkConfig};
 use crate::peer::engine::sctp::codec::Packet;
 use crate::peer::engine::sctp::{Association, CloseReason, Config, Event, Seed};
 

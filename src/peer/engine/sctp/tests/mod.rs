@@ -20,7 +20,7 @@ use bytes::Bytes;
 use self::link::{Pair, config, kinds};
 use super::codec::{Abilities, Init, Packet, Writer, code, kind, seal};
 use super::*;
-use crate::peer::engine::recovery::simulator::LinkConfig;
+use crate::peer::engine::simulator::LinkConfig;
 
 /// A packet to `tag` with a checksum.
 fn packet(tag: u32, fill: impl FnOnce(&mut Writer<'_>)) -> Vec<u8> {
