@@ -22,10 +22,13 @@ use super::connection::{Connection, DATA, Event, LocalCandidate, Message, NamedC
 use super::gathering::{self, Gatherer, ServerId, StreamId};
 use super::outlet::Outlet;
 use super::sockets::Udp;
-use crate::peer::{Candidate, ChannelClosed, PeerError, PeerState};
+use crate::peer::{Candidate, ChannelClosed, PeerError, PeerState, Phase};
 
 /// Bytes that a reader takes until the peer is told of the room, at the latest.
 const TELL_ROOM: usize = 64 * 1024;
+
+/// Servers whose failure a failed connection tells.
+const TOLD: usize = 4;
 
 /// The one object of a peer, and its task's waker.
 pub(super) struct Shared {
@@ -35,7 +38,7 @@ pub(super) struct Shared {
 }
 
 /// Who has to be woken once the lock is free.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Copy, Default)]
 struct Wakes {
     owner: bool,
     driver: bool,
@@ -95,6 +98,10 @@ pub(super) struct Core {
     opened: bool,
     /// Bytes read since the peer was last told of the room.
     read: usize,
+    /// Whether something was sent or read since all was last quiet.
+    touched: bool,
+    /// Servers that were of no use, and why: what a failure says.
+    useless: Vec<String>,
     wakes: Wakes,
 }
 
@@ -130,6 +137,8 @@ impl Core {
             owner: None,
             opened: false,
             read: 0,
+            touched: false,
+            useless: Vec::new(),
             wakes: Wakes::default(),
         }
     }
@@ -191,7 +200,8 @@ impl Core {
         if !self.opened || self.is_over() {
             return Err(ChannelClosed);
         }
-        let sent = self.connection.send(Instant::now(), DATA, Message::binary(message));
+        self.touched = true;
+        let sent = self.connection.send(now(), DATA, Message::binary(message));
         sent.map_err(|_| ChannelClosed)
     }
 
@@ -208,6 +218,7 @@ impl Core {
             }
             return self.wait(cx);
         };
+        self.touched = true;
         self.read += message.data.len();
         if self.read >= TELL_ROOM {
             self.push();
@@ -229,7 +240,7 @@ impl Core {
 
     /// Whether nothing new will come, and nothing can be sent.
     pub(super) fn is_over(&self) -> bool {
-        self.connection.state().phase.is_final()
+        self.connection.is_over()
     }
 
     /// The driver is gone: so is everything that it held.
@@ -245,6 +256,7 @@ impl Core {
     /// Hands everybody's work on until all is quiet.
     pub(super) fn pump(&mut self, now: Instant) {
         self.read = 0;
+        self.touched = false;
         loop {
             self.outlet.send_all(now, &mut self.connection, self.gatherer.as_mut());
             let mut quiet = true;
@@ -269,7 +281,12 @@ impl Core {
 
     fn happened(&mut self, event: Event) {
         match event {
-            Event::State(state) => {
+            Event::State(mut state) => {
+                if let Phase::Failed(why) = &mut state.phase
+                    && !self.useless.is_empty()
+                {
+                    *why = format!("{why} ({})", self.useless.join("; "));
+                }
                 if state.phase.is_final() {
                     self.wakes.owner = true;
                     self.wakes.driver = true;
@@ -317,7 +334,12 @@ impl Core {
                 self.connection.end_of_local_candidates(now);
                 self.candidates = None;
             }
-            gathering::Event::Failed(failure) => debug!(%failure, "an ICE server is of no use"),
+            gathering::Event::Failed(failure) => {
+                debug!(%failure, "an ICE server is of no use");
+                if self.useless.len() < TOLD {
+                    self.useless.push(failure.to_string());
+                }
+            }
             gathering::Event::Resolve { server, host, port } => {
                 self.errands.push(Errand::Resolve { server, host, port });
             }
@@ -330,7 +352,9 @@ impl Core {
 
     /// Before its owner sleeps: what was sent leaves.
     fn wait<T>(&mut self, cx: &Context<'_>) -> Poll<T> {
-        self.push();
+        if self.touched {
+            self.push();
+        }
         match &mut self.owner {
             Some(owner) => owner.clone_from(cx.waker()),
             owner => *owner = Some(cx.waker().clone()),

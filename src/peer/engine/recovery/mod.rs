@@ -34,10 +34,6 @@ mod tsn;
 pub use copies::EarlyCopies;
 pub(crate) use flight::{Flight, Stats};
 pub(crate) use sack::Sack;
-#[cfg(test)]
-use flight::PathDead;
-#[cfg(test)]
-use sack::{SackError, SackOutcome};
 pub(crate) use tsn::Tsn;
 
 /// How a path's losses are found and answered.
