@@ -1,6 +1,6 @@
 //! What a transport costs: the same calls over each, side by side in one run.
 //!
-//! `cargo bench --bench transports [-- SECONDS]`, 2 s for each row by default. Figures of one run compare;
+//! `cargo bench --bench transports [-- SECONDS] [-- --only ROW]`, 2 s for each row by default. Figures of one run compare;
 //! figures of two runs, or of two machines, do not.
 //!
 //! Rows: our WebRTC transport over the memory stack (what our own code costs), over our engine and over the `webrtc`
@@ -33,7 +33,12 @@ async fn main() {
         "{:<18} {:>10} {:>9} {:>9} {:>12} {:>12} {:>12}",
         "", "64 B", "1 KiB", "16 KiB", "calls/s", "p50 ms", "MB/s"
     );
+    let only = std::env::args().skip_while(|word| word != "--only").nth(1);
+    let wanted = |name: &str| only.as_ref().is_none_or(|only| name.ends_with(only.as_str()));
     for (name, stack) in stacks {
+        if !wanted(name) {
+            continue;
+        }
         let lab = Lab::start(stack).await;
         let mut dials = Vec::new();
         for _ in 0..15 {
@@ -43,6 +48,9 @@ async fn main() {
             dials.push(began.elapsed());
         }
         row(name, Probe::client(lab.over_webrtc().await), budget, Some(dials)).await;
+    }
+    if only.is_some() {
+        return;
     }
     let lab = Lab::start(Arc::new(MemoryStack::new())).await;
     row("direct", Probe::client(lab.directly().await), budget, None).await;

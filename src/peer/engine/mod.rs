@@ -34,6 +34,12 @@ mod settings;
 mod simulator;
 mod sockets;
 
+/// What the fuzz targets reach.
+#[cfg(fuzzing)]
+pub mod fuzzing {
+    pub use super::sctp::fuzzing::*;
+}
+
 use std::fmt;
 use std::sync::Arc;
 

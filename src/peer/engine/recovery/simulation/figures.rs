@@ -5,8 +5,8 @@ use std::time::Duration;
 use super::receiver::ReceiverConfig;
 use super::world::{MS, SECOND, World, quantile, rate};
 use crate::peer::engine::congestion::Algorithm;
-use crate::peer::engine::simulator::LinkConfig;
 use crate::peer::engine::recovery::{EarlyCopies, RecoveryConfig, Stats};
+use crate::peer::engine::simulator::LinkConfig;
 
 /// 60 MB/s with an eighth of a round trip of buffer.
 fn wide(loss: f64) -> LinkConfig {

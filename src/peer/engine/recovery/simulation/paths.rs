@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::receiver::ReceiverConfig;
 use super::world::{MS, SECOND, World, rate};
-use crate::peer::engine::simulator::LinkConfig;
 use crate::peer::engine::recovery::{RecoveryConfig, Stats};
+use crate::peer::engine::simulator::LinkConfig;
 
 /// The share of the rate that bulk reaches after `settled` seconds, and what it cost.
 fn share(link: LinkConfig, settled: u32, seconds: u32) -> (f64, Stats) {

@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use crate::peer::engine::simulator::{Link, LinkConfig};
 use crate::peer::engine::sctp::codec::Packet;
 use crate::peer::engine::sctp::{Association, CloseReason, Config, Event, Seed};
+use crate::peer::engine::simulator::{Link, LinkConfig};
 
 /// One side: its association, what it has seen.
 pub(super) struct Side {
