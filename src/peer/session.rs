@@ -15,6 +15,8 @@ use std::fmt::Write as _;
 
 /// The most media sections that are read; a browser with a dozen cameras stays below.
 const MAX_SECTIONS: usize = 64;
+/// What wrote a description, RFC 8866 6.3.
+const TOOL: &str = "farlink";
 /// The SCTP port of everybody.
 const SCTP_PORT: u16 = 5000;
 
@@ -64,6 +66,8 @@ pub(crate) struct Remote {
     pub(crate) sctp_port: u16,
     /// As written, `candidate:...`.
     pub(crate) candidates: Vec<String>,
+    /// Whether it says that farlink wrote it: a hint for timing, never for trust.
+    pub(crate) is_farlink: bool,
     sections: Vec<Section>,
     data: usize,
     bundled: bool,
@@ -148,7 +152,7 @@ fn write(
     complete: bool,
 ) -> String {
     let Local { id, version, ufrag, pwd, fingerprint } = local;
-    let mut sdp = format!("v=0\r\no=- {id} {version} IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\n");
+    let mut sdp = format!("v=0\r\no=- {id} {version} IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\na=tool:{TOOL}\r\n");
     // Writing to a String cannot fail.
     if bundled && let Some(mid) = sections.get(data).and_then(|section| section.mid.as_deref()) {
         let _ = write!(sdp, "a=group:BUNDLE {mid}\r\n");
@@ -193,7 +197,7 @@ fn write(
 pub(crate) fn read(sdp: &str) -> Result<Remote, SessionError> {
     let mut common = Transport::default();
     let mut sections: Vec<Section> = Vec::new();
-    let mut bundled = false;
+    let (mut bundled, mut is_farlink) = (false, false);
     for line in sdp.lines() {
         let line = line.trim();
         if let Some(media) = line.strip_prefix("m=") {
@@ -204,6 +208,7 @@ pub(crate) fn read(sdp: &str) -> Result<Remote, SessionError> {
         } else if let Some(attribute) = line.strip_prefix("a=") {
             let (name, value) = attribute.split_once(':').unwrap_or((attribute, ""));
             match (sections.last_mut(), name) {
+                (None, "tool") => is_farlink |= value.trim() == TOOL,
                 (None, "group") => bundled |= value.starts_with("BUNDLE"),
                 (Some(section), "mid") => section.mid = Some(value.to_owned()),
                 (Some(section), "bundle-only") => section.bundle_only = true,
@@ -213,7 +218,8 @@ pub(crate) fn read(sdp: &str) -> Result<Remote, SessionError> {
         }
     }
     let data = sections.iter().position(is_data).ok_or(SessionError::NoDataSection)?;
-    choose(sections, data, bundled, common)
+    let remote = choose(sections, data, bundled, common)?;
+    Ok(Remote { is_farlink, ..remote })
 }
 
 fn is_data(section: &Section) -> bool {
@@ -250,6 +256,7 @@ fn choose(
         setup: places.iter().find_map(|place| place.setup).unwrap_or(Setup::ActPass),
         sctp_port: places.iter().find_map(|place| place.sctp_port).unwrap_or(SCTP_PORT),
         candidates: candidates.cloned().unwrap_or_default(),
+        is_farlink: false,
         data,
         bundled,
         sections,
@@ -312,6 +319,10 @@ mod tests {
         let remote = read(&offer(&local(), &candidates, true)).unwrap();
         assert_eq!((remote.ufrag.as_str(), remote.setup), ("abcd", Setup::ActPass));
         assert_eq!(remote.candidates, candidates);
+        assert!(
+            remote.is_farlink
+                && !read(&offer(&local(), &[], true).replace("a=tool:", "a=t:")).unwrap().is_farlink
+        );
         assert_eq!(remote.fingerprints, [("sha-256".to_owned(), "AA:BB".to_owned())]);
         let answer = read(&answer(&local(), &remote, Setup::Active, &[], false)).unwrap();
         assert_eq!(answer.setup, Setup::Active);

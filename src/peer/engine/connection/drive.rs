@@ -101,6 +101,7 @@ impl Connection {
         }
         let hold = match self.config.role {
             Role::Caller => std::time::Duration::ZERO,
+            Role::Answerer if remote.is_farlink => std::time::Duration::ZERO,
             Role::Answerer => timing::ANSWERER_HOLD,
         };
         self.ice.start(now, &remote.ufrag, &remote.pwd, hold);

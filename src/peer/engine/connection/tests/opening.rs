@@ -195,9 +195,10 @@ fn relays_are_a_path_by_their_own_address() {
 }
 
 #[test]
-fn the_answerer_checks_nothing_until_it_hears_the_caller_or_150_ms_are_over() {
+fn the_answerer_of_a_stranger_checks_nothing_until_it_hears_it_or_150_ms_are_over() {
     for (blocked, first) in [(false, 40 + 10), (true, 20 + 150)] {
         let mut world = World::new(1);
+        world.rewrite = Box::new(|sdp| sdp.replace("a=tool:farlink", "a=tool:another"));
         world.keep_trace = true;
         world.lose = Box::new(move |one| blocked && one.by == A);
         world.dial();
@@ -211,6 +212,18 @@ fn the_answerer_checks_nothing_until_it_hears_the_caller_or_150_ms_are_over() {
             assert_eq!((words.next(), words.next()), (Some(1), Some(0)));
         }
     }
+}
+
+#[test]
+fn the_answerer_of_another_farlink_checks_at_once() {
+    let mut world = World::new(1);
+    world.keep_trace = true;
+    world.lose = Box::new(|one| one.by == A);
+    world.dial();
+    world.run(ms(400));
+    let (at, one) = world.trace.iter().find(|(_, one)| one.by == B).unwrap();
+    assert!(one.is_stun());
+    assert_eq!(*at, ms(20));
 }
 
 #[test]
@@ -350,22 +363,12 @@ fn what_comes_before_the_answer_is_not_lost() {
 }
 
 #[test]
-fn a_hello_before_the_description_waits_for_it() {
-    // Not what ICE allows, but what a peer may do that trusts its first check.
-    let mut world = World::new(1);
-    let mut hello = None;
-    world.keep_trace = true;
-    world.open();
-    for (_, one) in &world.trace {
-        if one.by == B && one.is_handshake() && hello.is_none() {
-            hello = Some(one.clone());
-        }
-    }
-    let mut hello = hello.unwrap();
+fn what_looks_like_dtls_before_the_description_is_kept_within_bounds_and_harms_nothing() {
     let mut world = World::new(1);
     let (now, udp) = (world.now, crate::peer::TransportProtocol::Udp);
     for _ in 0..100 {
-        world.connection(A).handle_input(now, hello.from, hello.to, udp, &mut hello.bytes);
+        let (from, to) = (address("10.0.0.2:2000"), address("10.0.0.1:1000"));
+        world.connection(A).handle_input(now, from, to, udp, &mut [22; 100]);
     }
     assert_eq!(world.connection(A).early.len(), 8, "and not more than that");
     world.open();
