@@ -116,6 +116,7 @@ pub(crate) enum IdentityError {
 #[derive(Debug, Default)]
 pub(crate) struct Identities {
     current: Mutex<Option<Arc<Identity>>>,
+    making: Mutex<()>,
 }
 
 impl Identities {
@@ -135,12 +136,21 @@ impl Identities {
     /// # Errors
     /// [`IdentityError`] when none could be made.
     pub(crate) fn renew(&self, now: Instant) -> Result<Arc<Identity>, IdentityError> {
-        if let Some(identity) = self.current().filter(|identity| !identity.is_old(now)) {
-            return Ok(identity);
+        // One at a time: the others wait for it, and have the same.
+        let _making = self.making.lock().unwrap_or_else(PoisonError::into_inner);
+        let current = self.current();
+        if let Some(identity) = current.as_ref().filter(|identity| !identity.is_old(now)) {
+            return Ok(Arc::clone(identity));
         }
-        let identity = Arc::new(Identity::generate(now)?);
-        *self.current.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&identity));
-        Ok(identity)
+        match (Identity::generate(now), current) {
+            (Ok(identity), _) => {
+                let identity = Arc::new(identity);
+                *self.current.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&identity));
+                Ok(identity)
+            }
+            (Err(_), Some(old)) => Ok(old),
+            (Err(error), None) => Err(error),
+        }
     }
 }
 

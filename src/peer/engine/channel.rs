@@ -2,11 +2,12 @@
 //!
 //! # Invariant
 //! What is sent waits in the association until a burst is over, so that several messages share a packet: the
-//! owner's [`push`](DataChannel::push), or its next poll, lets it out. An owner that does neither is woken.
+//! owner's [`push`](DataChannel::push), or its next poll that finds nothing, lets it out. The driver is woken too, and
+//! does it for an owner who does neither.
 
 use std::fmt;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 
@@ -16,30 +17,22 @@ use crate::peer::{ChannelClosed, DataChannel, MAX_CHANNEL_MESSAGE};
 /// Dropping it closes the connection.
 pub(super) struct Channel {
     shared: Arc<Shared>,
-    /// Who polled last.
-    owner: Waker,
     /// Whether something was sent since the last burst was let out.
     waiting: bool,
 }
 
 impl Channel {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, owner: Waker::noop().clone(), waiting: false }
-    }
-
-    /// Before a poll goes to sleep: lets out what was sent, and leaves the waker.
-    fn sleep(&mut self, cx: &Context<'_>) {
-        if !self.owner.will_wake(cx.waker()) {
-            self.owner.clone_from(cx.waker());
-        }
-        self.waiting = false;
+        Self { shared, waiting: false }
     }
 }
 
 impl DataChannel for Channel {
     fn poll_open(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ChannelClosed>> {
         let poll = self.shared.with(|core| core.poll_open(cx));
-        self.sleep(cx);
+        if poll.is_pending() {
+            self.waiting = false;
+        }
         poll
     }
 
@@ -47,7 +40,7 @@ impl DataChannel for Channel {
         let limit = limit.max(1);
         let poll = self.shared.with(|core| core.poll_below(cx, limit));
         if poll.is_pending() {
-            self.sleep(cx);
+            self.waiting = false;
         }
         poll
     }
@@ -56,7 +49,8 @@ impl DataChannel for Channel {
         debug_assert!(message.len() <= MAX_CHANNEL_MESSAGE, "the caller splits messages");
         self.shared.with(|core| core.send(message))?;
         if !std::mem::replace(&mut self.waiting, true) {
-            self.owner.wake_by_ref();
+            // An owner who neither pushes nor polls has the driver to do it.
+            self.shared.driver.wake();
         }
         Ok(())
     }
@@ -70,7 +64,7 @@ impl DataChannel for Channel {
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ChannelClosed>> {
         let poll = self.shared.with(|core| core.poll_below(cx, 1));
         if poll.is_pending() {
-            self.sleep(cx);
+            self.waiting = false;
         }
         poll
     }
@@ -78,7 +72,7 @@ impl DataChannel for Channel {
     fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
         let poll = self.shared.with(|core| core.poll_recv(cx));
         if poll.is_pending() {
-            self.sleep(cx);
+            self.waiting = false;
         }
         poll
     }

@@ -6,7 +6,8 @@
 //!
 //! # Invariant
 //! After [`Core::pump`] nothing is left to be done before [`Core::deadline`], a datagram, or a call from
-//! outside. Wakers are called after the lock is free.
+//! outside. The owner's waker and the driver's are called after the lock is free; those who watch the state or read
+//! candidates are tokio's to wake.
 
 use std::net::SocketAddr;
 use std::sync::{Mutex, PoisonError};
@@ -243,6 +244,18 @@ impl Core {
         self.connection.is_over()
     }
 
+    /// Whether something was sent or read that nobody handed on.
+    pub(super) fn is_touched(&self) -> bool {
+        self.touched
+    }
+
+    /// Some address of this machine cannot be used.
+    pub(super) fn blame(&mut self, why: String) {
+        if self.useless.len() < TOLD {
+            self.useless.push(why);
+        }
+    }
+
     /// The driver is gone: so is everything that it held.
     pub(super) fn end(&mut self) {
         // A runtime that shuts down asks nobody.
@@ -275,6 +288,10 @@ impl Core {
         self.errands.extend(self.outlet.unreached().map(Errand::Reach));
         let gathering = self.gatherer.as_ref().and_then(Gatherer::poll_timeout);
         self.deadline = [self.connection.poll_timeout(now), gathering].into_iter().flatten().min();
+        if let Some(gives_up) = self.outlet.gives_up() {
+            // What is due now cannot be sent: the socket's readiness wakes the driver, or this does.
+            self.deadline = Some(gives_up);
+        }
         let sooner = self.deadline.is_some_and(|at| self.armed.is_none_or(|armed| at < armed));
         self.wakes.driver |= sooner || !self.errands.is_empty() || self.outlet.has_to_wait();
     }
@@ -283,6 +300,7 @@ impl Core {
         match event {
             Event::State(mut state) => {
                 if let Phase::Failed(why) = &mut state.phase
+                    && state.path.is_none()
                     && !self.useless.is_empty()
                 {
                     *why = format!("{why} ({})", self.useless.join("; "));
@@ -336,9 +354,7 @@ impl Core {
             }
             gathering::Event::Failed(failure) => {
                 debug!(%failure, "an ICE server is of no use");
-                if self.useless.len() < TOLD {
-                    self.useless.push(failure.to_string());
-                }
+                self.blame(failure.to_string());
             }
             gathering::Event::Resolve { server, host, port } => {
                 self.errands.push(Errand::Resolve { server, host, port });

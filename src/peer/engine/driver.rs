@@ -27,9 +27,10 @@ use futures_util::stream::FuturesUnordered;
 use tokio::time::Sleep;
 use tracing::debug;
 
-use super::connection::{ACTIVE_PORT, NamedCandidate};
+use super::connection::NamedCandidate;
 use super::core::{Core, Errand, Shared, now};
 use super::gathering::{Handled, Resolved, ServerId, StreamId};
+use super::outlet::Reach;
 use super::settings::Settings;
 use super::sockets::{self, IceTcp, Stream, StreamError};
 use crate::peer::TransportProtocol;
@@ -37,7 +38,10 @@ use crate::peer::TransportProtocol;
 /// Batches of datagrams that are read in one turn before others get to run.
 const BATCHES: usize = 16;
 
-/// How long a name may take, and a TCP connection with its TLS.
+/// How long one turn may take before others get to run.
+const TURN: Duration = Duration::from_micros(500);
+
+/// How long a candidate's name may take, and a TCP connection to one.
 const ERRAND: Duration = Duration::from_secs(5);
 
 /// How long the last words and the end of relays may take.
@@ -69,13 +73,13 @@ impl Driver {
     }
 
     fn begin(&self, errand: Errand) {
-        let trust = self.settings.trust.clone();
+        let (trust, patience) = (self.settings.trust.clone(), self.settings.patience);
         self.errands.push(match errand {
             Errand::Resolve { server, host, port } => {
-                Box::pin(async move { Done::Resolved(server, sockets::resolve(&host, port, ERRAND).await) })
+                Box::pin(async move { Done::Resolved(server, sockets::resolve(&host, port, patience).await) })
             }
             Errand::Connect { stream, to, name } => Box::pin(async move {
-                Done::Connected(stream, Stream::connect(to, name.as_deref(), &trust, ERRAND).await)
+                Done::Connected(stream, Stream::connect(to, name.as_deref(), &trust, patience).await)
             }),
             Errand::LookUp(_) if !self.settings.resolve_mdns => return,
             Errand::LookUp(named) => Box::pin(async move {
@@ -99,27 +103,28 @@ impl Driver {
                 let now = now();
                 take_in(core, now, done);
                 core.pump(now);
-                // Their readers are polled from now on.
-                receive(core, now, cx);
-                write(core, now, cx);
             });
+            // One more turn: new streams have to be polled, and what is read has to be handed on.
+            cx.waker().wake_by_ref();
         }
     }
 
     /// Reads what has come and does what is due; whether there may be more.
     fn poll_sockets(&self, cx: &mut Context<'_>) -> bool {
+        let began = Instant::now();
         for _ in 0..BATCHES {
             let progress = self.shared.drive(|core| {
                 let now = now();
                 let progress = receive(core, now, cx);
                 let due = core.deadline.is_some_and(|deadline| deadline <= now);
                 if due {
+                    core.outlet.give_up(now);
                     core.connection.handle_timeout(now);
                     if let Some(gatherer) = &mut core.gatherer {
                         gatherer.handle_timeout(now);
                     }
                 }
-                if due || progress {
+                if due || progress || core.is_touched() {
                     core.pump(now);
                 }
                 write(core, now, cx);
@@ -127,6 +132,9 @@ impl Driver {
             });
             if !progress {
                 return false;
+            }
+            if began.elapsed() >= TURN {
+                break;
             }
         }
         true
@@ -230,15 +238,17 @@ fn receive(core: &mut Core, now: Instant, cx: &mut Context<'_>) -> bool {
         gatherer.disconnected(now, *id, error.to_string());
         false
     });
-    outlet.tcp.retain_mut(|(peer, tcp)| {
-        let Some(tcp) = tcp else { return true };
-        let local = SocketAddr::new(tcp.local().ip(), ACTIVE_PORT);
-        let polled = tcp.poll_receive(cx, |datagram| {
-            connection.handle_input(now, *peer, local, TransportProtocol::Tcp, datagram);
+    for Reach { peer, source, connection: tcp } in &mut outlet.tcp {
+        let Some(open) = tcp else { continue };
+        let polled = open.poll_receive(cx, |datagram| {
+            connection.handle_input(now, *peer, *source, TransportProtocol::Tcp, datagram);
         });
         progress |= polled.is_ready();
-        !matches!(polled, Poll::Ready(Err(_)))
-    });
+        if matches!(polled, Poll::Ready(Err(_))) {
+            // Its place stays taken, so that nobody connects again.
+            *tcp = None;
+        }
+    }
     progress
 }
 

@@ -22,13 +22,19 @@ pub(super) struct Negotiator {
 }
 
 impl Negotiator {
-    /// Binds a socket to each address. The system is asked while nobody waits for the lock.
-    fn bind(&self) -> Vec<Udp> {
-        let bind = |ip| {
-            let bound = Udp::bind(SocketAddr::new(ip, 0), self.settings.buffers);
-            bound.inspect_err(|error| debug!(%error, %ip, "an address of this machine is not used")).ok()
-        };
-        interfaces(&self.settings.interfaces).into_iter().filter_map(bind).collect()
+    /// Binds a socket to each address; why the first did not work that did not. The system is asked while nobody waits for the lock.
+    fn bind(&self) -> (Vec<Udp>, Option<String>) {
+        let (mut udp, mut failure) = (Vec::new(), None);
+        for ip in interfaces(&self.settings.interfaces) {
+            match Udp::bind(SocketAddr::new(ip, 0), self.settings.buffers) {
+                Ok(socket) => udp.push(socket),
+                Err(error) => {
+                    debug!(%error, %ip, "an address of this machine is not used");
+                    failure.get_or_insert_with(|| format!("cannot bind {ip}: {error}"));
+                }
+            }
+        }
+        (udp, failure)
     }
 
     /// Starts gathering, for this section of the description.
@@ -49,8 +55,11 @@ impl Negotiator {
         context: &'static str,
         step: impl FnOnce(&mut Core) -> Result<Description, NegotiationError>,
     ) -> Result<Description, PeerError> {
-        let udp = self.bind();
+        let (udp, failure) = self.bind();
         self.shared.with(|core| {
+            if let Some(failure) = failure {
+                core.blame(failure);
+            }
             let made = step(core).map_err(|cause| PeerError::because(context, cause))?;
             let section = core.connection.section();
             self.gather(core, udp, section);

@@ -11,7 +11,7 @@ use std::cell::Cell;
 use std::io;
 use std::net::SocketAddr;
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tracing::{debug, trace};
 
@@ -22,6 +22,9 @@ use crate::peer::TransportProtocol;
 
 /// The most TCP connections to candidates of one peer.
 const MAX_TCP: usize = 8;
+
+/// How long a full socket may keep what it has not taken.
+const STUCK: Duration = Duration::from_millis(200);
 
 thread_local! {
     /// What a train is made in: one buffer for all peers of a thread, so that idle ones have none.
@@ -36,13 +39,23 @@ pub(super) struct Outlet {
     pub(super) udp: Vec<Udp>,
     /// Connections to relays.
     pub(super) streams: Vec<(StreamId, Stream)>,
-    /// Connections to passive TCP candidates; `None` while connecting.
-    pub(super) tcp: Vec<(SocketAddr, Option<IceTcp>)>,
+    /// Passive TCP candidates of the peer, each of them connected to once.
+    pub(super) tcp: Vec<Reach>,
     /// Those that nobody has begun to connect.
     unreached: Vec<SocketAddr>,
     blocked: Option<Blocked>,
     /// Whether a stream has something to write.
     written: bool,
+}
+
+/// A passive TCP candidate of the peer.
+#[derive(Debug)]
+pub(super) struct Reach {
+    pub(super) peer: SocketAddr,
+    /// Which candidate of ours last sent there: all of them share the connection, which the system routes.
+    pub(super) source: SocketAddr,
+    /// `None` while connecting, and when it is over.
+    pub(super) connection: Option<IceTcp>,
 }
 
 /// A train that its socket did not take whole.
@@ -53,6 +66,7 @@ struct Blocked {
     contents: Vec<u8>,
     segment: Option<usize>,
     sent: usize,
+    since: Instant,
 }
 
 impl Outlet {
@@ -63,15 +77,16 @@ impl Outlet {
         connection: &mut Connection,
         mut gatherer: Option<&mut Gatherer>,
     ) {
-        let mut train = TRAIN.take();
+        // A thread that ends may have none any more.
+        let mut train = TRAIN.try_with(Cell::take).unwrap_or_default();
         while self.blocked.is_none()
             && let Some(transmit) = connection.poll_transmit(now, &mut train)
         {
             self.send(now, &transmit, &train, gatherer.as_deref_mut());
         }
-        TRAIN.set(train);
+        let _ = TRAIN.try_with(|kept| kept.set(train));
         while let Some(message) = gatherer.as_mut().and_then(|gatherer| gatherer.poll_transmit()) {
-            self.raw(message.via, message.to, &message.bytes, None, false);
+            self.raw(now, (message.via, message.to), &message.bytes, None, false);
         }
     }
 
@@ -84,13 +99,13 @@ impl Outlet {
     ) {
         let connection::Transmit { source, destination, protocol, segment } = *transmit;
         if protocol == TransportProtocol::Tcp {
-            return self.over_tcp(destination, contents);
+            return self.over_tcp(source, destination, contents);
         }
         if self.udp.iter().any(|socket| socket.local() == source) {
-            return self.datagrams(source, destination, contents, segment);
+            return self.datagrams(now, source, destination, contents, segment);
         }
         let Some(gatherer) = gatherer else { return };
-        let mut framed = FRAMED.take();
+        let mut framed = FRAMED.try_with(Cell::take).unwrap_or_default();
         framed.clear();
         let (mut way, mut frame) = (None, None);
         for datagram in contents.chunks(segment.unwrap_or(contents.len()).max(1)) {
@@ -99,19 +114,28 @@ impl Outlet {
                 None => trace!("a relay took no datagram"),
             }
             // All but the last are of one length, framed or not.
-            frame.get_or_insert(framed.len());
+            if !framed.is_empty() {
+                frame.get_or_insert(framed.len());
+            }
         }
         if let Some((via, to)) = way {
             let segment = frame.filter(|length| *length > 0 && *length < framed.len());
-            self.raw(via, to, &framed, segment, true);
+            self.raw(now, (via, to), &framed, segment, true);
         }
-        FRAMED.set(framed);
+        let _ = FRAMED.try_with(|kept| kept.set(framed));
     }
 
     /// Sends what is for a server. What `may_be_lost` is dropped by a stream that is full.
-    fn raw(&mut self, via: Via, to: SocketAddr, contents: &[u8], segment: Option<usize>, may_be_lost: bool) {
+    fn raw(
+        &mut self,
+        now: Instant,
+        (via, to): (Via, SocketAddr),
+        contents: &[u8],
+        segment: Option<usize>,
+        may_be_lost: bool,
+    ) {
         let id = match via {
-            Via::Udp(from) => return self.datagrams(from, to, contents, segment),
+            Via::Udp(from) => return self.datagrams(now, from, to, contents, segment),
             Via::Stream(id) => id,
         };
         let Some((_, stream)) = self.streams.iter_mut().find(|(stream, _)| *stream == id) else { return };
@@ -127,7 +151,14 @@ impl Outlet {
         self.written = true;
     }
 
-    fn datagrams(&mut self, from: SocketAddr, to: SocketAddr, contents: &[u8], segment: Option<usize>) {
+    fn datagrams(
+        &mut self,
+        now: Instant,
+        from: SocketAddr,
+        to: SocketAddr,
+        contents: &[u8],
+        segment: Option<usize>,
+    ) {
         let Some(socket) = self.udp.iter().find(|socket| socket.local() == from) else { return };
         let mut sent = 0;
         match socket.try_send(to, contents, segment, &mut sent) {
@@ -140,25 +171,27 @@ impl Outlet {
                     contents: contents.to_vec(),
                     segment,
                     sent,
+                    since: now,
                 });
             }
             Err(error) => debug!(%error, %to, "a datagram was not sent"),
         }
     }
 
-    fn over_tcp(&mut self, to: SocketAddr, datagram: &[u8]) {
+    fn over_tcp(&mut self, from: SocketAddr, to: SocketAddr, datagram: &[u8]) {
         let room = self.tcp.len() < MAX_TCP;
-        match self.tcp.iter_mut().find(|(peer, _)| *peer == to) {
-            Some((_, Some(connection))) => {
+        match self.tcp.iter_mut().find(|reach| reach.peer == to) {
+            Some(Reach { source, connection: Some(connection), .. }) => {
+                *source = from;
                 if !connection.send(datagram) {
                     trace!("a TCP connection is full");
                 }
                 self.written = true;
             }
             // Lost, and sent again when the connection stands.
-            Some((_, None)) => {}
+            Some(Reach { connection: None, .. }) => {}
             None if room => {
-                self.tcp.push((to, None));
+                self.tcp.push(Reach { peer: to, source: from, connection: None });
                 self.unreached.push(to);
             }
             None => {}
@@ -174,8 +207,8 @@ impl Outlet {
     pub(super) fn reached(&mut self, to: SocketAddr, reached: Result<IceTcp, StreamError>) {
         match reached {
             Ok(connection) => {
-                if let Some((_, slot)) = self.tcp.iter_mut().find(|(peer, _)| *peer == to) {
-                    *slot = Some(connection);
+                if let Some(reach) = self.tcp.iter_mut().find(|reach| reach.peer == to) {
+                    reach.connection = Some(connection);
                 }
             }
             // It stays in the list, so that nobody tries again.
@@ -186,6 +219,20 @@ impl Outlet {
     /// Whether a socket is full, so that nothing may follow.
     pub(super) fn is_blocked(&self) -> bool {
         self.blocked.is_some()
+    }
+
+    /// When what waits for a socket counts as lost: an interface that takes nothing must not keep the others, which
+    /// may have a path.
+    pub(super) fn gives_up(&self) -> Option<Instant> {
+        self.blocked.as_ref().map(|blocked| blocked.since + STUCK)
+    }
+
+    /// Forgets what has waited too long.
+    pub(super) fn give_up(&mut self, now: Instant) {
+        if self.gives_up().is_some_and(|at| at <= now) {
+            debug!("a socket took nothing for {STUCK:?}");
+            self.blocked = None;
+        }
     }
 
     /// Whether something waits for a socket, so that the driver has to.
@@ -211,11 +258,11 @@ impl Outlet {
             for (_, stream) in &mut self.streams {
                 self.written |= stream.poll_flush(cx).is_pending();
             }
-            for connection in self.tcp.iter_mut().filter_map(|(_, connection)| connection.as_mut()) {
+            for connection in self.tcp.iter_mut().filter_map(|reach| reach.connection.as_mut()) {
                 self.written |= connection.poll_flush(cx).is_pending();
             }
         }
-        let Some(Blocked { from, to, contents, segment, sent }) = &mut self.blocked else {
+        let Some(Blocked { from, to, contents, segment, sent, .. }) = &mut self.blocked else {
             return Poll::Ready(());
         };
         if let Some(socket) = self.udp.iter().find(|socket| socket.local() == *from)

@@ -163,6 +163,9 @@ impl Connection {
         let before = self.life.phase().clone();
         match self.life.due(now) {
             Some(Due::Doubt) => {
+                if before != *self.life.phase() {
+                    self.tell_state();
+                }
                 self.ice.doubt(now);
                 self.follow_path(now);
             }

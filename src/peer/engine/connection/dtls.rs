@@ -223,6 +223,8 @@ impl Dtls {
                     }
                     continue;
                 }
+                // Before there are keys anybody can say it.
+                Output::CloseNotify if self.stage != Stage::Connected => return Err(Failure::Handshake),
                 Output::CloseNotify => {
                     to(Record::CloseNotify);
                     continue;

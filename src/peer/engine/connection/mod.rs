@@ -42,7 +42,7 @@ use std::time::Instant;
 pub(crate) use self::channels::{DATA, Message, Open, SendError};
 pub(crate) use self::config::Config;
 pub(crate) use self::failure::{CandidateError, Failure, NegotiationError};
-pub(crate) use self::ice::{ACTIVE_PORT, LocalCandidate, NamedCandidate, RemoteCandidate};
+pub(crate) use self::ice::{LocalCandidate, NamedCandidate, RemoteCandidate};
 pub(crate) use self::transmit::Transmit;
 
 use self::channels::Channels;

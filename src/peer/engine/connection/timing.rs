@@ -20,6 +20,10 @@ pub(super) const CHECK: Duration = Duration::from_millis(50);
 /// 380 ms. Twenty pairs cost 20 kB/s, until there is a path.
 pub(super) const CHECK_AT_LEAST: Duration = Duration::from_millis(100);
 
+/// How long checks through relays wait for those that need none: less than the first repeat of a check. On a short
+/// way both work within milliseconds, and a connection that begins on the relay has to move.
+pub(super) const RELAYS_LATER: Duration = Duration::from_millis(45);
+
 /// Checks until a pair is given up while looking: more than fit into the deadlines below.
 pub(super) const CHECKS: usize = 120;
 

@@ -48,7 +48,7 @@ impl Connection {
             buffer.extend_from_slice(&last);
             return self.ice.path().map(|route| Transmit::new(route, None));
         }
-        if let Some(route) = self.ice.poll_transmit(buffer) {
+        if let Some(route) = self.ice.poll_transmit(now, buffer) {
             return Some(Transmit::new(route, None));
         }
         let route = self.ice.path()?;

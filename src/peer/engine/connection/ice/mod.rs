@@ -35,6 +35,9 @@ pub(super) const MAX_NAMES: usize = 8;
 /// for each of our candidates.
 const MAX_HEARD: usize = 256;
 
+/// How a check begins, RFC 8489 5.
+const BINDING_REQUEST: [u8; 2] = [0, 1];
+
 /// What becomes of a candidate of the peer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum RemoteCandidate {
@@ -100,6 +103,9 @@ pub(super) struct Ice {
     /// Lines of SDP, `candidate:..`.
     local: Vec<String>,
     complete: bool,
+    /// Addresses of our relays, and when checks through any relay begin.
+    relays: Vec<SocketAddr>,
+    relays_from: Option<Instant>,
     /// Addresses that we connect from.
     tcp: usize,
     remote: Vec<(Place, CandidateKind)>,
@@ -139,6 +145,8 @@ impl Ice {
             patience,
             local: Vec::new(),
             complete: false,
+            relays: Vec::new(),
+            relays_from: None,
             tcp: 0,
             remote: Vec::new(),
             names: 0,
@@ -179,6 +187,9 @@ impl Ice {
         self.advance(now);
         // Which generation it is of, the description around it says.
         let line = text.split_once(" ufrag ").map_or(text.as_str(), |(line, _)| line).to_owned();
+        if candidate.kind == CandidateKind::Relay {
+            self.relays.push(candidate.base);
+        }
         self.local.push(line.clone());
         Some(line)
     }
@@ -253,6 +264,7 @@ impl Ice {
         if let Some(held) = &mut self.held {
             held.until = Some(now + hold);
         }
+        self.relays_from = (!self.relay_only).then(|| now + timing::RELAYS_LATER);
         self.advance(now);
     }
 
@@ -368,13 +380,25 @@ impl Ice {
     }
 
     /// The next STUN packet, appended to `out`.
-    pub(super) fn poll_transmit(&mut self, out: &mut Vec<u8>) -> Option<Route> {
+    pub(super) fn poll_transmit(&mut self, now: Instant, out: &mut Vec<u8>) -> Option<Route> {
         loop {
             let packet = self.agent.poll_transmit()?;
             let Some(protocol) = local::transport(packet.proto) else { continue };
+            let early = self.relays_from.is_some_and(|at| now < at);
+            let is_request = packet.contents.first_chunk() == Some(&BINDING_REQUEST);
+            if early && is_request && self.is_relayed(packet.source, packet.destination) {
+                // It is made again before long.
+                continue;
+            }
             out.extend_from_slice(&packet.contents);
             return Some(Route { protocol, source: packet.source, destination: packet.destination });
         }
+    }
+
+    fn is_relayed(&self, source: SocketAddr, destination: SocketAddr) -> bool {
+        let relay =
+            |(place, kind): &(Place, CandidateKind)| *kind == CandidateKind::Relay && place.1 == destination;
+        self.relays.contains(&source) || self.remote.iter().any(relay)
     }
 
     pub(super) fn poll_timeout(&mut self) -> Option<Instant> {
