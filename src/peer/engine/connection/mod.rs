@@ -141,7 +141,7 @@ impl Connection {
 
     /// Says that TCP connections can be made from this address of ours (RFC 6544, active). The peer is not told.
     /// Packets to its passive candidates then come out of [`poll_transmit`](Self::poll_transmit) with port
-    /// [`ACTIVE_PORT`] as their source: the driver connects to the destination when there is no connection yet,
+    /// 9 as their source: the driver connects to the destination when there is no connection yet,
     /// frames by RFC 4571, and hands in what it reads with that same address as `to`.
     pub(crate) fn add_tcp_address(&mut self, now: Instant, address: IpAddr) {
         self.ice.add_tcp(now, address);
