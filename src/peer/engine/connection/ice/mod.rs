@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use is::stun::{StunMessage, StunPacket};
 use is::{IceAgent, IceAgentEvent, IceCreds};
 
-pub(crate) use self::local::{LocalCandidate};
+pub(crate) use self::local::LocalCandidate;
 use self::remote::{Host, Read};
 use super::failure::CandidateError;
 use super::timing;

@@ -231,14 +231,15 @@ fn a_path_that_falls_silent_gives_way_to_one_that_speaks() {
 }
 
 #[test]
-fn the_first_pair_that_works_is_taken_without_waiting_for_a_better_one() {
+fn a_relay_is_taken_without_waiting_for_more_than_the_repeat_of_a_check() {
     let mut world = World::new(1);
     world.lose = Box::new(|one| one.from.port() == 1000 || one.to.port() == 1000);
     let both = [host("10.0.0.1:1000"), relay("192.0.2.1:50000")];
     world.dial_from(&both, &[host("10.0.0.2:2000")]);
     world.until_open();
     let last = world.sides.iter().map(|side| side.opened.unwrap()).max().unwrap();
-    assert!(last <= ms(150), "{last:?}");
+    // Answer and head start of the others, then four round trips of 40 ms.
+    assert!(last <= ms(250), "{last:?}");
 }
 
 fn offer_of(connection: &Connection) -> Description {
