@@ -48,6 +48,7 @@ struct Asked {
 struct Deferred {
     number: u32,
     last: u32,
+    /// Sorted, each once.
     streams: Vec<u16>,
 }
 
@@ -96,7 +97,9 @@ impl Association {
     /// The peer starts streams of its own anew (5.2.2).
     fn on_outgoing(&mut self, request: u32, last: u32, streams: &Streams<'_>) {
         self.answer(request, |association| {
-            let streams = streams.iter().collect();
+            let mut streams: Vec<u16> = streams.iter().collect();
+            streams.sort_unstable();
+            streams.dedup();
             association.resets.deferred = Some(Deferred { number: request, last, streams });
             Some(ResetResult::IN_PROGRESS)
         });
@@ -149,9 +152,13 @@ impl Association {
         let Some(deferred) = self.resets.deferred.take_if(|one| inbound.has_all_up_to(one.last)) else {
             return;
         };
-        let streams = if deferred.streams.is_empty() { inbound.reset_all() } else { deferred.streams };
+        let streams = if deferred.streams.is_empty() {
+            inbound.reset_all()
+        } else {
+            inbound.reset(&deferred.streams);
+            deferred.streams
+        };
         for stream in streams {
-            inbound.reset(stream);
             self.events.push_back(Event::Reset { stream, by_peer: true });
         }
         if self.resets.expected == deferred.number.wrapping_add(1) {

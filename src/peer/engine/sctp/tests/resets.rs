@@ -102,6 +102,13 @@ fn a_request_that_comes_again_gets_the_same_answer_and_is_not_carried_out_twice(
 }
 
 #[test]
+fn a_stream_that_a_request_names_twice_is_reset_once() {
+    let (mut pair, tag, first) = forged();
+    request(&mut pair, tag, |value| Reset::write_outgoing(value, first, 0, first, &[9, 4, 9, 9]));
+    assert_eq!(pair.sides[1].events.iter().filter(|event| matches!(event, Event::Reset { .. })).count(), 2);
+}
+
+#[test]
 fn a_request_waits_for_the_data_before_it() {
     let (mut pair, tag, first) = forged();
     let answer = request(&mut pair, tag, |value| Reset::write_outgoing(value, first, 0, first + 1, &[9]));
