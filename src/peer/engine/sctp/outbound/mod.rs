@@ -107,7 +107,7 @@ impl Outbound {
     pub(crate) fn next(&mut self, room: usize, full: usize) -> Option<(Fragment, bool)> {
         let stream = loop {
             let stream = self.locked.or_else(|| self.schedule.peek())?;
-            if self.may_begin(stream) {
+            if self.may_begin(stream, full) {
                 break stream;
             }
             self.schedule.take();
@@ -232,15 +232,16 @@ impl Outbound {
         *self = Self::new();
     }
 
-    /// Whether the message in front of a stream may be begun, or was begun already.
-    fn may_begin(&self, stream: u16) -> bool {
+    /// Whether the message in front of a stream may be begun, or was begun already. One that fits a packet of
+    /// `full` bytes is never partly sent.
+    fn may_begin(&self, stream: u16, full: usize) -> bool {
         if !self.interleaved || self.begun == 0 {
             return true;
         }
         let Some((length, _, is_begun)) = self.streams.get(&stream).and_then(Outgoing::front) else {
             return true;
         };
-        is_begun || self.begun.saturating_add(length) <= self.most_begun
+        is_begun || length <= full || self.begun.saturating_add(length) <= self.most_begun
     }
 
     /// Keeps count of the messages that are partly sent.
