@@ -219,6 +219,20 @@ fn what_is_held_is_what_the_allocator_says() {
 }
 
 #[test]
+fn an_early_message_on_each_of_many_streams_is_charged_for_what_it_costs() {
+    let mut inbound = None;
+    let memory = allocation_counter::measure(|| {
+        let inbound = inbound.insert(self::inbound(true, 8 << 20));
+        for n in 0..48_000u32 {
+            _ = inbound.on_data(&Piece::whole(FIRST.wrapping_add(n), n as u16, 1, 1).data(true));
+        }
+    });
+    let held = inbound.map_or(0, |inbound| inbound.held());
+    let bytes = usize::try_from(memory.bytes_current).unwrap();
+    assert!(bytes <= held + (4 << 20), "{bytes} for {held}");
+}
+
+#[test]
 fn fragments_that_come_from_the_last_to_the_first_are_not_copied_again_and_again() {
     for interleaved in [true, false] {
         let mut inbound =
