@@ -47,7 +47,7 @@ impl Association {
         if let Some(transfer) = &mut self.transfer {
             transfer.inbound.end_of_packet(now);
         }
-        self.perform_deferred_reset();
+        self.perform_deferred_resets();
         self.progress(now);
     }
 

@@ -189,6 +189,15 @@ impl Outbound {
         }
     }
 
+    /// As [`drain`](Self::drain) for a stream that was used and takes messages. Returns whether it is one.
+    pub(crate) fn drain_used(&mut self, stream: u16) -> bool {
+        let is_used = self.streams.get(&stream).is_some_and(|one| one.phase == Phase::Open && !one.is_new());
+        if is_used {
+            self.drain(stream);
+        }
+        is_used
+    }
+
     /// Streams of which everything was acknowledged and whose reset the peer can be asked for, at most
     /// `most`. They count as asked for now.
     pub(crate) fn resettable(&mut self, most: usize) -> Vec<u16> {
