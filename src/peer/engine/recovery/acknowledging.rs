@@ -17,6 +17,10 @@ use crate::peer::engine::congestion::{Ack, Loss};
 /// A peer that reports fewer blocks than this has reported them all: some stop at 20.
 const SHORT_REPORT: usize = 16;
 
+/// How far behind what was sent an acknowledgement may be. No ledger holds so many chunks; what is added to it
+/// stays in the same half of all numbers.
+const MOST_BEHIND: i32 = 1 << 30;
+
 /// What one SACK newly acknowledged.
 #[derive(Default)]
 struct Progress {
@@ -37,7 +41,9 @@ impl<C: Clone> Flight<C> {
     ) -> Result<SackOutcome, SackError> {
         let last_sent = self.ledger.next().previous();
         let reach = sack.gaps.iter().map(|&(_, end)| u32::from(end)).max().unwrap_or(0);
-        if sack.cumulative.add(reach).is_after(last_sent) {
+        // One from very long ago would seem to come from the future as its blocks are added.
+        let is_ancient = sack.cumulative.distance(last_sent) < -MOST_BEHIND;
+        if is_ancient || sack.cumulative.add(reach).is_after(last_sent) {
             return Err(SackError::NeverSent);
         }
         self.heard_at = now;

@@ -184,9 +184,9 @@ impl<C: Clone> Flight<C> {
             if !self.may_send(now) && !self.probe.is_due() {
                 return None;
             }
+            let taken = self.send_again(now, tsn, room)?;
             self.packet.is_probe |= self.probe.is_due();
             self.packet.has_retransmission = true;
-            let taken = self.send_again(now, tsn, room)?;
             self.lost.pop_front();
             self.stats.retransmitted += 1;
             return Some(taken);
@@ -198,8 +198,9 @@ impl<C: Clone> Flight<C> {
                 }
                 return None;
             };
+            let taken = self.send_again(now, tsn, room)?;
             self.packet.is_probe = true;
-            return self.send_again(now, tsn, room);
+            return Some(taken);
         }
         if self.copies_due {
             let before = now.checked_sub(Copies::wait(self.rtt.smoothed())).unwrap_or(now);
@@ -209,12 +210,17 @@ impl<C: Clone> Flight<C> {
                 self.arm_copies(now);
                 return None;
             };
-            self.packet.has_copy = true;
             let taken = self.send_again(now, tsn, room)?;
+            self.packet.has_copy = true;
             self.stats.copies += 1;
             return Some(taken);
         }
         None
+    }
+
+    /// Whether something was lost and waits for [`take_again`](Self::take_again).
+    pub(crate) fn has_lost(&mut self) -> bool {
+        self.next_lost().is_some()
     }
 
     /// The packet is closed and leaves with so many bytes, all headers that are known counted. Without chunks of

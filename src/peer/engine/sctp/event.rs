@@ -17,12 +17,14 @@ pub(crate) enum Event {
         /// Stream identifier.
         stream: u16,
     },
-    /// A stream starts anew.
+    /// A stream starts anew, or will not.
     Reset {
         /// Stream identifier.
         stream: u16,
-        /// The peer will send on it as on a new one; messages from before can still be received. If false:
-        /// we may send on it as on a new one, as the peer has agreed.
+        /// The peer will send on it as on a new one; messages from before can still be received. If false: our
+        /// own reset of it is over. If the peer has agreed, we may send on it as on a new one; if it refuses
+        /// or cannot do resets, it goes on as it was; if it has never answered, the stream takes no messages
+        /// any more.
         by_peer: bool,
     },
     /// It is over. The last event; messages that came before can still be received.

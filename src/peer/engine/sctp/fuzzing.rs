@@ -76,6 +76,18 @@ impl<'a> Script<'a> {
 
 const WINDOW: usize = 64 << 10;
 const MOST: usize = 16 << 10;
+const STREAMS: usize = 12;
+
+/// Bytes of the shortest message.
+const LEAST: usize = 5;
+
+/// A message that says which it is, and so much more.
+fn message(stream: usize, number: u32, more: usize) -> Bytes {
+    let mut message = vec![stream as u8];
+    message.extend(number.to_be_bytes());
+    message.resize(LEAST + more, stream as u8 ^ number as u8);
+    Bytes::from(message)
+}
 
 struct World {
     now: Instant,
@@ -86,7 +98,14 @@ struct World {
     under_way: [Vec<Vec<u8>>; 2],
     /// The last ones that were sent to each side.
     old: [Vec<Vec<u8>>; 2],
+    /// Packets come late, twice or never, and are never changed or made up.
+    is_honest: bool,
+    /// Something was fed that no side had sent so: nothing holds any more but memory and time.
     interferes: bool,
+    /// Of each side and stream: the number of the next message.
+    sent: [[u32; STREAMS]; 2],
+    /// Of each side and stream: the number of the message that comes next.
+    received: [[u32; STREAMS]; 2],
 }
 
 impl World {
@@ -110,7 +129,10 @@ impl World {
             tags: [0; 2],
             under_way: [Vec::new(), Vec::new()],
             old: [Vec::new(), Vec::new()],
+            is_honest: options & 64 != 0,
             interferes: false,
+            sent: [[0; STREAMS]; 2],
+            received: [[0; STREAMS]; 2],
         };
         for side in &mut world.sides {
             side.connect(now);
@@ -139,10 +161,12 @@ impl World {
             6 => self.pass(Duration::from_millis(script.number() as u64)),
             7 => self.pass(Duration::from_millis(script.number() as u64 * 100)),
             8 => {
-                let stream = script.number() as u16 % 12;
-                let length = (script.number() << 6) + 1;
-                let message = Bytes::from(vec![stream as u8; length]);
-                let _ = self.sides[side].send(self.now, stream, 51, message);
+                let stream = script.number() % STREAMS;
+                let number = &mut self.sent[side][stream];
+                let message = message(stream, *number, script.number() << 6);
+                if self.sides[side].send(self.now, stream as u16, 51, message).is_ok() {
+                    *number += 1;
+                }
             }
             9 => {
                 let stream = script.number() as u16;
@@ -158,11 +182,11 @@ impl World {
                 }
             },
             11 => self.read(side),
-            12 => {
+            12 if !self.is_honest => {
                 let length = script.number();
                 self.feed(side, script.take(length));
             }
-            13 => {
+            13 if !self.is_honest => {
                 // Chunks of any content, with tag and checksum as they should be.
                 let tag = if step & 0x80 != 0 { 0 } else { self.tags[side] };
                 let length = script.number();
@@ -178,13 +202,17 @@ impl World {
                 else {
                     return;
                 };
-                for _ in 0..step >> 6 {
+                let changes = if self.is_honest { 0 } else { step >> 6 };
+                for _ in 0..changes {
                     let at = script.number() | script.number() << 8;
                     let value = script.byte().unwrap_or(0);
                     let length = packet.len().max(1);
                     if let Some(byte) = packet.get_mut(at % length) {
                         *byte = value;
                     }
+                }
+                if changes == 0 {
+                    return self.sides[side].handle_input(self.now, &packet);
                 }
                 if packet.len() >= 12 {
                     packet[8..12].fill(0);
@@ -196,8 +224,9 @@ impl World {
     }
 
     fn feed(&mut self, side: usize, packet: &[u8]) {
-        self.interferes = true;
+        let before = self.sides[side].stats().packets_received;
         self.sides[side].handle_input(self.now, packet);
+        self.interferes |= self.sides[side].stats().packets_received != before;
     }
 
     fn deliver(&mut self, side: usize, most: usize) {
@@ -216,10 +245,16 @@ impl World {
     }
 
     fn read(&mut self, side: usize) {
-        for stream in 0..12 {
-            while let Some((_, message)) = self.sides[side].receive(stream) {
-                let fits = message.iter().all(|byte| u16::from(*byte) == stream);
-                assert!(self.interferes || fits, "received what was never sent");
+        for stream in 0..STREAMS {
+            while let Some((ppid, got)) = self.sides[side].receive(stream as u16) {
+                if self.interferes {
+                    continue;
+                }
+                let number = &mut self.received[side][stream];
+                let expected = message(stream, *number, got.len().saturating_sub(LEAST));
+                assert!(ppid == 51 && got == expected, "stream {stream}: not message {number}");
+                *number += 1;
+                assert!(*number <= self.sent[1 - side][stream], "stream {stream}: never sent");
             }
         }
     }
@@ -249,7 +284,7 @@ impl World {
             }
             while side.poll_event().is_some() {}
             assert!(side.stats().held <= WINDOW + WINDOW / 2 + 3 * MOST, "{}", side.stats().held);
-            let outstanding = (0..12).any(|stream| side.buffered(stream) > 0);
+            let outstanding = (0..STREAMS as u16).any(|stream| side.buffered(stream) > 0);
             assert!(!outstanding || side.poll_timeout(self.now).is_some(), "no timer");
         }
     }

@@ -121,6 +121,34 @@ fn what_was_never_sent_cannot_be_acknowledged() {
 }
 
 #[test]
+fn a_packet_without_room_for_the_probe_is_not_the_probe() {
+    let mut bench = Bench::new();
+    let a = bench.send(1);
+    bench.deadline(0..=500);
+    assert!(bench.flight.take_again(bench.now, BYTES - 1).is_none());
+    bench.send(1);
+    assert_eq!(bench.again().first(), Some(&a));
+}
+
+#[test]
+fn an_acknowledgement_from_the_other_half_of_all_numbers_is_refused() {
+    let mut bench = Bench::new();
+    bench.send(2);
+    let last = bench.flight.next_tsn().previous();
+    for behind in [1 << 31, (1 << 31) - 1, (1 << 30) + 1] {
+        let sack = Sack { cumulative: last.add(behind), window: 0, gaps: &[(1, 0)], duplicates: &[] };
+        assert!(bench.flight.on_sack(bench.now, &sack, |_| ()).is_err(), "{behind}");
+        let sack = Sack {
+            cumulative: Tsn(last.0.wrapping_sub(behind)),
+            window: 0,
+            gaps: &[(1, 0)],
+            duplicates: &[],
+        };
+        assert!(bench.flight.on_sack(bench.now, &sack, |_| ()).is_err(), "{behind}");
+    }
+}
+
+#[test]
 fn blocks_that_make_no_sense_do_no_harm() {
     let mut bench = Bench::new();
     let a = bench.send(8);

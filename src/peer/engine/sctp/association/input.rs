@@ -14,6 +14,9 @@ use crate::peer::engine::sctp::{CloseReason, Event};
 /// say little.
 const MOST_GAPS: usize = 4096;
 
+/// Duplicate TSNs of one SACK that are looked at: as many as recovery follows.
+const MOST_DUPLICATES: usize = 64;
+
 impl Association {
     /// Takes one SCTP packet, as DTLS gave it. Never fails: what is wrong is counted and left out, or ends the
     /// association with an ABORT, as RFC 9260 says.
@@ -44,7 +47,7 @@ impl Association {
         if let Some(transfer) = &mut self.transfer {
             transfer.inbound.end_of_packet(now);
         }
-        self.perform_deferred_reset();
+        self.perform_deferred_resets();
         self.progress(now);
     }
 
@@ -140,7 +143,8 @@ impl Association {
             self.stats.chunks_ignored += 1;
             return;
         };
-        match transfer.inbound.on_data(data) {
+        let arrival = transfer.inbound.on_data(data);
+        match arrival {
             Ok(Arrival::Taken) => {}
             Ok(Arrival::Readable) => self.events.push_back(Event::Readable { stream: data.stream }),
             Ok(Arrival::NoRoom) => self.stats.chunks_without_room += 1,
@@ -161,6 +165,10 @@ impl Association {
         if self.state == State::ShutdownSent {
             // 9.2: each packet with data is answered by SHUTDOWN and SACK at once.
             self.due.shutdown = true;
+            // It is not silent, it has more to say: T2 begins anew. Not if nobody reads: that could go on for ever.
+            if arrival != Ok(Arrival::NoRoom) {
+                self.retry.start(now, self.rtt_hint(), self.config.recovery.max_silence);
+            }
             if let Some(transfer) = &mut self.transfer {
                 transfer.inbound.acknowledge_at_once();
             }
@@ -171,21 +179,30 @@ impl Association {
         self.on_cookie_ack(now);
         self.gaps.clear();
         self.gaps.extend(sack.gaps().take(MOST_GAPS));
-        let gaps = std::mem::take(&mut self.gaps);
-        self.acknowledge(now, sack.cumulative, sack.window, &gaps);
-        self.gaps = gaps;
+        self.duplicates.clear();
+        self.duplicates.extend(sack.duplicates().take(MOST_DUPLICATES).map(Tsn));
+        let (gaps, duplicates) = (std::mem::take(&mut self.gaps), std::mem::take(&mut self.duplicates));
+        self.acknowledge(
+            now,
+            &Sack {
+                cumulative: Tsn(sack.cumulative),
+                window: sack.window,
+                gaps: &gaps,
+                duplicates: &duplicates,
+            },
+        );
+        (self.gaps, self.duplicates) = (gaps, duplicates);
     }
 
     /// Gives an acknowledgement to whom it concerns.
-    pub(super) fn acknowledge(&mut self, now: Instant, cumulative: u32, window: u32, gaps: &[(u16, u16)]) {
+    pub(super) fn acknowledge(&mut self, now: Instant, sack: &Sack<'_>) {
         let Some(Transfer { flight, .. }) = self.transfer.as_mut().filter(|_| self.state.is_connected())
         else {
             self.stats.chunks_ignored += 1;
             return;
         };
-        let sack = Sack { cumulative: Tsn(cumulative), window, gaps, duplicates: &[] };
         let (outbound, events) = (&mut self.outbound, &mut self.events);
-        let outcome = flight.on_sack(now, &sack, |fragment| {
+        let outcome = flight.on_sack(now, sack, |fragment| {
             if outbound.acknowledged(fragment) {
                 events.push_back(Event::Low { stream: fragment.stream });
             }

@@ -69,6 +69,8 @@ pub(crate) struct Association {
     events: VecDeque<Event>,
     /// The gap blocks of the SACK being read; kept for its memory.
     gaps: Vec<(u16, u16)>,
+    /// Its duplicate TSNs, likewise.
+    duplicates: Vec<Tsn>,
     stats: Stats,
 }
 
@@ -139,6 +141,7 @@ impl Association {
             heartbeats: Heartbeats::new(config.heartbeat, now),
             events: VecDeque::new(),
             gaps: Vec::new(),
+            duplicates: Vec::new(),
             stats: Stats::default(),
             config,
         }

@@ -15,8 +15,10 @@ const MOST_REPLIES: usize = 8;
 /// Chunks that wait to be sent once each.
 const MOST_CHUNKS: usize = 16;
 
-/// Chunks that are sent and not cumulatively acknowledged: gap blocks have 16 bits (RFC 9260 3.3.4).
-const MOST_OUTSTANDING: i32 = 60_000;
+/// Chunks that are sent and not cumulatively acknowledged, at most about 38 MB. Gap blocks have 16 bits (RFC 9260
+/// 3.3.4), and the numbers of a stream's messages too (SSN, 3.3.1): peers compare them by serial arithmetic,
+/// which holds for less than 2^15.
+const MOST_OUTSTANDING: i32 = 32_000;
 
 /// What has to be sent besides data and acknowledgements.
 #[derive(Debug, Default)]
@@ -191,6 +193,11 @@ impl Transfer {
             let (tsn, fragment) = if let Some(again) = self.flight.take_again(now, room) {
                 again
             } else {
+                // What is lost and has no room beside what is in the packet goes with the next one, ahead of
+                // all that is new.
+                if !to.is_empty() && self.flight.has_lost() {
+                    break;
+                }
                 let Some(next) = outbound.peek(full) else {
                     self.flight.out_of_data(now);
                     break;

@@ -4,6 +4,7 @@
 //! Each side resets its own outgoing streams and may ask the other to reset its own. One request of ours is
 //! under way at a time; requests have numbers, so that one that comes again is not carried out twice.
 
+use std::collections::VecDeque;
 use std::time::Instant;
 
 use super::retry::{Retry, Ring};
@@ -15,6 +16,13 @@ use crate::peer::engine::sctp::codec::{Parameters, Reset, ResetResult, Streams, 
 /// Streams in one request of ours; the others follow in the next.
 const MOST_STREAMS: usize = 128;
 
+/// Requests of the peer's that wait for data at a time, and of which it is known what became of them. RFC 6525 5.1.1
+/// allows a peer one at a time.
+const MOST_REQUESTS: usize = 8;
+
+/// How far ahead of the next one a request's number is believed to have overtaken others.
+const MOST_AHEAD: u32 = 64;
+
 /// Resets under way.
 #[derive(Debug, Default)]
 pub(super) struct Resets {
@@ -24,10 +32,10 @@ pub(super) struct Resets {
     retry: Retry,
     /// The number of the peer's next request.
     expected: u32,
-    /// What became of the one before.
-    last: Option<ResetResult>,
-    /// A request of the peer's that waits for data from before it.
-    deferred: Option<Deferred>,
+    /// What became of those before, the last one at the end.
+    answered: VecDeque<(u32, ResetResult)>,
+    /// Requests of the peer's that wait for data from before them, in order.
+    deferred: VecDeque<Deferred>,
     /// The number of the peer's request that made us reset streams of ours.
     answers: Option<u32>,
 }
@@ -48,6 +56,7 @@ struct Asked {
 struct Deferred {
     number: u32,
     last: u32,
+    /// Sorted, each once.
     streams: Vec<u16>,
 }
 
@@ -95,12 +104,17 @@ impl Association {
 
     /// The peer starts streams of its own anew (5.2.2).
     fn on_outgoing(&mut self, request: u32, last: u32, streams: &Streams<'_>) {
+        if request == self.resets.expected && self.resets.deferred.len() >= MOST_REQUESTS {
+            return self.respond(request, ResetResult::BUSY); // it may ask again
+        }
         self.answer(request, |association| {
-            let streams = streams.iter().collect();
-            association.resets.deferred = Some(Deferred { number: request, last, streams });
+            let mut streams: Vec<u16> = streams.iter().collect();
+            streams.sort_unstable();
+            streams.dedup();
+            association.resets.deferred.push_back(Deferred { number: request, last, streams });
             Some(ResetResult::IN_PROGRESS)
         });
-        self.perform_deferred_reset();
+        self.perform_deferred_resets();
     }
 
     /// The peer wants streams of ours to start anew (5.2.3). The answer is our own request.
@@ -111,28 +125,33 @@ impl Association {
             if streams.iter().len() == 0 {
                 wanted = association.outbound.known();
             }
+            // What never sent anything, or is on its way to a reset already, needs none.
+            wanted.retain(|stream| association.outbound.drain_used(*stream));
             if wanted.is_empty() {
                 return Some(ResetResult::NOTHING_TO_DO);
             }
-            wanted.into_iter().for_each(|stream| association.outbound.drain(stream));
             association.resets.answers = Some(request);
             None
         });
     }
 
-    /// Carries out a request if its number is the next one; tells what became of it.
+    /// Carries out a request if its number is the next one; tells what became of it. One that overtook others
+    /// gets no answer: it comes again.
     fn answer(&mut self, request: u32, carry_out: impl FnOnce(&mut Self) -> Option<ResetResult>) {
-        let result = if request == self.resets.expected {
+        let ahead = request.wrapping_sub(self.resets.expected);
+        if ahead == 0 {
             self.resets.expected = request.wrapping_add(1);
             let result = carry_out(self);
-            self.resets.last = Some(result.unwrap_or(ResetResult::IN_PROGRESS));
-            result.filter(|result| *result != ResetResult::IN_PROGRESS)
-        } else if request.wrapping_add(1) == self.resets.expected {
-            self.resets.last
-        } else {
-            Some(ResetResult::BAD_NUMBER)
-        };
-        if let Some(result) = result {
+            if self.resets.answered.len() >= MOST_REQUESTS {
+                self.resets.answered.pop_front();
+            }
+            self.resets.answered.push_back((request, result.unwrap_or(ResetResult::IN_PROGRESS)));
+            if let Some(result) = result.filter(|result| *result != ResetResult::IN_PROGRESS) {
+                self.respond(request, result);
+            }
+        } else if ahead > MOST_AHEAD {
+            let known = self.resets.answered.iter().find(|(number, _)| *number == request);
+            let result = known.map_or(ResetResult::BAD_NUMBER, |(_, result)| *result);
             self.respond(request, result);
         }
     }
@@ -143,21 +162,26 @@ impl Association {
         self.due.chunk(kind::RE_CONFIG, &value);
     }
 
-    /// Carries out the peer's request as soon as all data from before it has come (5.2.2 E).
-    pub(super) fn perform_deferred_reset(&mut self) {
-        let Some(Transfer { inbound, .. }) = &mut self.transfer else { return };
-        let Some(deferred) = self.resets.deferred.take_if(|one| inbound.has_all_up_to(one.last)) else {
-            return;
-        };
-        let streams = if deferred.streams.is_empty() { inbound.reset_all() } else { deferred.streams };
-        for stream in streams {
-            inbound.reset(stream);
-            self.events.push_back(Event::Reset { stream, by_peer: true });
+    /// Carries out the peer's requests, each as soon as all data from before it has come (5.2.2 E).
+    pub(super) fn perform_deferred_resets(&mut self) {
+        while let Some(Transfer { inbound, .. }) = &mut self.transfer
+            && let Some(Deferred { number, streams, .. }) =
+                self.resets.deferred.pop_front_if(|one| inbound.has_all_up_to(one.last))
+        {
+            let streams = if streams.is_empty() {
+                inbound.reset_all()
+            } else {
+                inbound.reset(&streams);
+                streams
+            };
+            for stream in streams {
+                self.events.push_back(Event::Reset { stream, by_peer: true });
+            }
+            if let Some((_, result)) = self.resets.answered.iter_mut().find(|(known, _)| *known == number) {
+                *result = ResetResult::PERFORMED;
+            }
+            self.respond(number, ResetResult::PERFORMED);
         }
-        if self.resets.expected == deferred.number.wrapping_add(1) {
-            self.resets.last = Some(ResetResult::PERFORMED);
-        }
-        self.respond(deferred.number, ResetResult::PERFORMED);
     }
 
     /// The peer has answered our request.
@@ -202,9 +226,10 @@ impl Association {
             Ring::Quiet => {}
             Ring::Again => self.write_request(),
             Ring::GiveUp => {
-                // A peer that is there and does not answer: the stream goes on as it was.
-                if let Some(asked) = self.resets.asked.take() {
-                    self.end_resets(&asked.streams, false);
+                // A peer that is there and does not answer. Nobody knows which message it expects next, so the
+                // streams take no more.
+                for stream in self.resets.asked.take().into_iter().flat_map(|asked| asked.streams) {
+                    self.events.push_back(Event::Reset { stream, by_peer: false });
                 }
             }
         }

@@ -40,8 +40,11 @@ impl Association {
                 _ => self.retry.stop(),
             },
             Ring::GiveUp => {
-                let is_handshake = matches!(self.state, State::CookieWait | State::CookieEchoed);
-                self.end(if is_handshake { CloseReason::HandshakeTimedOut } else { CloseReason::Silent });
+                if matches!(self.state, State::CookieWait | State::CookieEchoed) {
+                    self.end(CloseReason::HandshakeTimedOut);
+                } else {
+                    self.abort_with(code::USER_ABORT, b"shutdown timed out", CloseReason::Silent);
+                }
             }
         }
         if let Some(transfer) = self.transfer.as_mut().filter(|_| self.state.is_connected())

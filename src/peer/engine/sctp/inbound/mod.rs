@@ -10,7 +10,8 @@
 //!
 //! # Invariant
 //! Memory is bounded whatever the peer sends: fragments and messages with [`OVERHEAD`] for each hold at most
-//! one and a half times the receive window and one message of the largest size; TSNs above the cumulative one at most 128 KiB;
+//! one and a half times the receive window and two messages of the largest size, one of which only the chunk
+//! that all else waits for may take; TSNs above the cumulative one at most 128 KiB;
 //! stream numbers at most 3 MB, if it uses all 65,536 of them. What does not fit is not taken and not
 //! acknowledged, so that the peer sends it again.
 
@@ -121,9 +122,12 @@ impl Inbound {
                 return Ok(Arrival::Taken);
             }
         };
-        if self.held() >= self.most() {
+        // What all else waits for has a reserve: without it nothing might ever be readable again, through no
+        // fault of a peer whose packet was lost.
+        let is_next = tsn == self.received.cumulative() + 1;
+        let reserve = if is_next { self.largest.saturating_add(2 * OVERHEAD) } else { 0 };
+        if self.held() >= self.most().saturating_add(reserve) {
             self.mark_odd();
-            let is_next = tsn == self.received.cumulative() + 1;
             let is_stuck = is_next && !self.ordering.is_readable();
             return if is_stuck { Err(Violation::Stuck) } else { Ok(Arrival::NoRoom) };
         }
@@ -185,10 +189,10 @@ impl Inbound {
         Some(message)
     }
 
-    /// The peer starts a stream anew; all its messages up to here have come.
-    pub(crate) fn reset(&mut self, stream: u16) {
-        self.reassembly.forget_stream(stream);
-        self.ordering.reset(stream);
+    /// The peer starts streams anew, which are sorted; all their messages up to here have come.
+    pub(crate) fn reset(&mut self, streams: &[u16]) {
+        self.reassembly.forget_streams(streams);
+        streams.iter().for_each(|stream| self.ordering.reset(*stream));
     }
 
     /// As [`reset`](Self::reset), for all streams. Returns those that were in use.

@@ -14,6 +14,9 @@ const KEPT: usize = 32;
 /// Messages that an idle stream keeps room for.
 const KEPT_ROOM: usize = 256;
 
+/// What a stream costs beyond its messages while some of them are early: its body, and the first node of their map.
+const EARLY_OVERHEAD: usize = 600;
+
 /// How far ahead of the next message one may be: as far as TSNs may be ahead.
 const FARTHEST: u32 = 65_535;
 
@@ -21,7 +24,8 @@ const FARTHEST: u32 = 65_535;
 ///
 /// # Invariant
 /// An idle stream beyond the first few costs 16 bytes, so that a peer that uses all 65,536 of them costs no
-/// more than about 3 MB. [`held`](Self::held) covers all else that grows with what the peer sends.
+/// more than about 3 MB. [`held`](Self::held) covers all else that grows with what the peer sends: messages with
+/// [`OVERHEAD`] each, and [`EARLY_OVERHEAD`] for a stream that has early ones.
 #[derive(Debug, Default)]
 pub(super) struct Ordering {
     streams: FxHashMap<u16, Incoming>,
@@ -54,7 +58,7 @@ struct Body {
 pub(super) struct OutOfOrder(u32);
 
 impl Ordering {
-    /// Bytes of messages held, with [`OVERHEAD`] for each.
+    /// Bytes held, see the invariant.
     pub(super) fn held(&self) -> usize {
         self.held
     }
@@ -87,7 +91,7 @@ impl Ordering {
             self.bodies += 1;
             Box::default()
         });
-        let ready = body.ready.len();
+        let (ready, was_early) = (body.ready.len(), !body.early.is_empty());
         if unordered || incoming.next == whole.message {
             body.ready.push_back((whole.ppid, whole.bytes));
             if !unordered {
@@ -103,6 +107,7 @@ impl Ordering {
         }
         self.ready += body.ready.len() - ready;
         self.held += cost;
+        charge_early(&mut self.held, was_early, body);
         Ok(body.tell())
     }
 
@@ -136,6 +141,7 @@ impl Ordering {
         let is_idle = incoming.body.as_mut().is_none_or(|body| {
             let early = std::mem::take(&mut body.early);
             self.held -= early.values().map(|(_, bytes)| bytes.len() + OVERHEAD).sum::<usize>();
+            charge_early(&mut self.held, !early.is_empty(), body);
             body.ready.is_empty()
         });
         if is_idle {
@@ -158,7 +164,7 @@ impl Ordering {
         }
         let old = std::mem::replace(&mut incoming.next, after(message, interleaved));
         let Some(body) = incoming.body.as_mut() else { return false };
-        let ready = body.ready.len();
+        let (ready, was_early) = (body.ready.len(), !body.early.is_empty());
         let ahead = distance(old, message, interleaved);
         if (ahead as usize) < body.early.len() {
             let mut turn = old;
@@ -180,7 +186,17 @@ impl Ordering {
         }
         incoming.next = body.follow(incoming.next, interleaved);
         self.ready += body.ready.len() - ready;
+        charge_early(&mut self.held, was_early, body);
         body.tell()
+    }
+}
+
+/// Charges for the first early message of a stream, and gives back with the last.
+fn charge_early(held: &mut usize, was_early: bool, body: &Body) {
+    match (was_early, !body.early.is_empty()) {
+        (false, true) => *held += EARLY_OVERHEAD,
+        (true, false) => *held -= EARLY_OVERHEAD,
+        _ => {}
     }
 }
 

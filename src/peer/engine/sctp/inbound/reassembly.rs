@@ -10,12 +10,14 @@ use crate::peer::engine::sctp::codec::Data;
 /// Fragments that wait for others of their message, as runs of neighbours.
 ///
 /// The fragments of a message follow each other by TSN (DATA) or by FSN (I-DATA). A run grows at its end
-/// while fragments come in order, which copies each byte once; a run that meets the next one takes it in,
-/// which copies that one's bytes a second time. A run with the message's first and last fragment is the
-/// message.
+/// while fragments come in order, which copies each byte once; the run that begins a message takes in those
+/// that it meets, which copies their bytes a second time. Others stay apart, or fragments that come from the
+/// last to the first would be copied again and again. A run with the message's first and last fragment is
+/// the message.
 ///
 /// # Invariant
-/// No two runs touch unless a message ends between them. [`held`](Self::held) covers all memory that grows
+/// Runs that touch fit together. Behind a run that begins a message and does not end it is a gap, or one that begins
+/// another. [`held`](Self::held) covers all memory that grows
 /// with what the peer sends.
 #[derive(Debug, Default)]
 pub(super) struct Reassembly {
@@ -105,11 +107,9 @@ impl Reassembly {
                 }
                 check(run, data)?;
                 fits(run.bytes.len() + data.payload.len())?;
-                let capacity = run.bytes.capacity();
-                run.bytes.extend_from_slice(data.payload);
+                let grown = append(&mut run.bytes, data.payload, largest);
                 run.last = place.position;
                 run.ends = data.flags.end;
-                let grown = run.bytes.capacity() - capacity;
                 self.held += grown;
                 (start, true)
             }
@@ -125,7 +125,7 @@ impl Reassembly {
                 message: data.message,
                 bytes: data.payload.to_vec(),
             };
-            self.held += run.bytes.capacity() + OVERHEAD;
+            self.held += run.cost();
             self.runs.insert(place, run);
         }
         self.join(start, place, data, largest)?;
@@ -160,11 +160,15 @@ impl Reassembly {
         }
     }
 
-    /// Forgets the fragments of a stream. In proportion to all that is held.
-    pub(super) fn forget_stream(&mut self, stream: u16) {
-        let of_stream = |(place, run): (&Place, &Run)| (run.stream == stream).then_some(*place);
-        let places: Vec<Place> = self.runs.iter().filter_map(of_stream).collect();
-        places.into_iter().for_each(|place| drop(self.remove(place)));
+    /// Forgets the fragments of streams, which are sorted. In proportion to all that is held.
+    pub(super) fn forget_streams(&mut self, streams: &[u16]) {
+        self.runs.retain(|_, run| {
+            let stays = streams.binary_search(&run.stream).is_err();
+            if !stays {
+                self.held -= run.cost();
+            }
+            stays
+        });
     }
 
     /// The run that goes up to right before `place`.
@@ -174,7 +178,8 @@ impl Reassembly {
         touches.then_some((*start, run))
     }
 
-    /// Lets the run at `start`, which now ends at `place`, take in the one behind it.
+    /// Compares what came at `place` with the run behind it. If the run at `start`, which now ends at `place`, is
+    /// the beginning of a message, it takes in all that follows.
     fn join(
         &mut self,
         start: Place,
@@ -182,24 +187,26 @@ impl Reassembly {
         data: &Data<'_>,
         largest: usize,
     ) -> Result<(), FragmentError> {
-        let next = Place { position: place.position + 1, ..place };
-        let Some(after) = self.runs.get(&next) else { return Ok(()) };
-        if after.begins {
+        let behind = |position| Place { position: position + 1, ..place };
+        let Some(after) = self.runs.get(&behind(place.position)).filter(|after| !after.begins) else {
             return Ok(());
-        }
+        };
         if data.flags.end {
             return Err(FragmentError::Contradiction);
         }
         check(after, data)?;
-        let Some(after) = self.remove(next) else { return Ok(()) };
-        if let Some(run) = self.runs.get_mut(&start) {
+        while let Some(run) = self.runs.get(&start).filter(|run| run.begins && !run.ends) {
+            let next = behind(run.last);
+            if self.runs.get(&next).is_none_or(|after| after.begins) {
+                break;
+            }
+            let Some(after) = self.remove(next) else { break };
+            let Some(run) = self.runs.get_mut(&start) else { break };
             if run.bytes.len() + after.bytes.len() > largest {
                 return Err(FragmentError::TooLarge);
             }
-            let capacity = run.bytes.capacity();
-            run.bytes.extend_from_slice(&after.bytes);
+            self.held += append(&mut run.bytes, &after.bytes, largest);
             (run.last, run.ends) = (after.last, after.ends);
-            self.held += run.bytes.capacity() - capacity;
         }
         Ok(())
     }
@@ -216,8 +223,14 @@ impl Reassembly {
 
     fn remove(&mut self, start: Place) -> Option<Run> {
         let run = self.runs.remove(&start)?;
-        self.held -= run.bytes.capacity() + OVERHEAD;
+        self.held -= run.cost();
         Some(run)
+    }
+}
+
+impl Run {
+    fn cost(&self) -> usize {
+        self.bytes.capacity() + OVERHEAD
     }
 }
 
@@ -230,6 +243,18 @@ impl Place {
             Group::Message { stream: data.stream, unordered: data.flags.unordered, message: data.message };
         Self { group, position: u64::from(data.fragment) }
     }
+}
+
+/// Appends to a buffer that never needs more than `largest` bytes. Returns by how much its capacity has grown.
+fn append(to: &mut Vec<u8>, more: &[u8], largest: usize) -> usize {
+    let capacity = to.capacity();
+    let needed = to.len() + more.len();
+    if needed > capacity {
+        let wanted = capacity.saturating_mul(2).min(largest).max(needed);
+        to.reserve_exact(wanted - to.len());
+    }
+    to.extend_from_slice(more);
+    to.capacity() - capacity
 }
 
 /// Neighbours of which the second does not begin a message belong to one, which has not ended before.

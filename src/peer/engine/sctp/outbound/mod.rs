@@ -107,7 +107,7 @@ impl Outbound {
     pub(crate) fn next(&mut self, room: usize, full: usize) -> Option<(Fragment, bool)> {
         let stream = loop {
             let stream = self.locked.or_else(|| self.schedule.peek())?;
-            if self.may_begin(stream) {
+            if self.may_begin(stream, full) {
                 break stream;
             }
             self.schedule.take();
@@ -189,6 +189,15 @@ impl Outbound {
         }
     }
 
+    /// As [`drain`](Self::drain) for a stream that was used and takes messages. Returns whether it is one.
+    pub(crate) fn drain_used(&mut self, stream: u16) -> bool {
+        let is_used = self.streams.get(&stream).is_some_and(|one| one.phase == Phase::Open && !one.is_new());
+        if is_used {
+            self.drain(stream);
+        }
+        is_used
+    }
+
     /// Streams of which everything was acknowledged and whose reset the peer can be asked for, at most
     /// `most`. They count as asked for now.
     pub(crate) fn resettable(&mut self, most: usize) -> Vec<u16> {
@@ -232,15 +241,16 @@ impl Outbound {
         *self = Self::new();
     }
 
-    /// Whether the message in front of a stream may be begun, or was begun already.
-    fn may_begin(&self, stream: u16) -> bool {
+    /// Whether the message in front of a stream may be begun, or was begun already. One that fits a packet of
+    /// `full` bytes is never partly sent.
+    fn may_begin(&self, stream: u16, full: usize) -> bool {
         if !self.interleaved || self.begun == 0 {
             return true;
         }
         let Some((length, _, is_begun)) = self.streams.get(&stream).and_then(Outgoing::front) else {
             return true;
         };
-        is_begun || self.begun.saturating_add(length) <= self.most_begun
+        is_begun || length <= full || self.begun.saturating_add(length) <= self.most_begun
     }
 
     /// Keeps count of the messages that are partly sent.

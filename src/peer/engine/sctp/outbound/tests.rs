@@ -124,6 +124,19 @@ fn beginnings_never_fill_more_than_half_of_the_peers_window() {
 }
 
 #[test]
+fn what_fits_a_packet_does_not_wait_until_fewer_large_messages_are_begun() {
+    let mut outbound = Outbound::new();
+    outbound.start(true, 80_000);
+    for stream in 0..10 {
+        outbound.push(stream, 53, Bytes::from(vec![1; 20_000])).unwrap();
+    }
+    fragments(&mut outbound, 6);
+    outbound.push(60, 53, Bytes::from(vec![1; 10])).unwrap();
+    let next = fragments(&mut outbound, 4);
+    assert!(next.contains(&(60, 10)), "{next:?}");
+}
+
+#[test]
 fn low_water_is_told_of_once_as_it_is_passed() {
     let mut outbound = outbound(true, &[(1, 3000)]);
     outbound.set_low_water(1, 1500);

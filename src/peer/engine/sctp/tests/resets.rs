@@ -97,8 +97,59 @@ fn a_request_that_comes_again_gets_the_same_answer_and_is_not_carried_out_twice(
         assert_eq!(answer, [(first, ResetResult::PERFORMED.0)]);
     }
     assert_eq!(pair.sides[1].events.iter().filter(|event| matches!(event, Event::Reset { .. })).count(), 1);
-    let answer = request(&mut pair, tag, |value| Reset::write_outgoing(value, first + 2, 0, first, &[9]));
-    assert_eq!(answer, [(first + 2, ResetResult::BAD_NUMBER.0)]);
+    let answer = request(&mut pair, tag, |value| Reset::write_outgoing(value, first - 1, 0, first, &[9]));
+    assert_eq!(answer, [(first - 1, ResetResult::BAD_NUMBER.0)]);
+}
+
+#[test]
+fn a_request_that_overtook_another_is_not_refused() {
+    let (mut pair, tag, first) = forged();
+    let ask = |pair: &mut Pair, number| {
+        request(pair, tag, |value| Reset::write_outgoing(value, number, 0, first, &[9]))
+    };
+    assert_eq!(ask(&mut pair, first + 1), []);
+    assert_eq!(ask(&mut pair, first), [(first, ResetResult::PERFORMED.0)]);
+    assert_eq!(ask(&mut pair, first + 1), [(first + 1, ResetResult::PERFORMED.0)]);
+}
+
+#[test]
+fn requests_that_wait_do_not_displace_each_other_and_are_few() {
+    let (mut pair, tag, first) = forged();
+    pair.send(0, 9, "the missing one is not there yet");
+    let ask = |pair: &mut Pair, n: u32| {
+        request(pair, tag, |value| Reset::write_outgoing(value, first + n, 0, first + 1, &[20 + n as u16]))
+    };
+    for n in 0..8 {
+        assert_eq!(ask(&mut pair, n), [], "request {n}");
+    }
+    for _ in 0..2 {
+        assert_eq!(ask(&mut pair, 8), [(first + 8, ResetResult::BUSY.0)]);
+    }
+    assert_eq!(ask(&mut pair, 3), [(first + 3, ResetResult::IN_PROGRESS.0)]);
+    let sent = record(&mut pair, 1);
+    pair.run(Duration::from_secs(1));
+    let expected: Vec<_> = (0..8).map(|n| (first + n, ResetResult::PERFORMED.0)).collect();
+    assert_eq!(responses(&sent.borrow()), expected);
+    assert!((0..8).all(|n| is_reset(&pair, 1, 20 + n, true)));
+    assert_eq!(ask(&mut pair, 2), [(first + 2, ResetResult::PERFORMED.0)]);
+    assert_eq!(ask(&mut pair, 8), [(first + 8, ResetResult::PERFORMED.0)]);
+}
+
+#[test]
+fn a_peer_that_asks_us_to_reset_what_we_never_used_has_nothing_to_wait_for() {
+    let (mut pair, tag, first) = forged();
+    let all: Vec<u16> = (100..500).collect();
+    let answer = request(&mut pair, tag, |value| Reset::write_incoming(value, first, &all));
+    assert_eq!(answer, [(first, ResetResult::NOTHING_TO_DO.0)]);
+    let answer = request(&mut pair, tag, |value| Reset::write_incoming(value, first + 1, &[]));
+    assert_eq!(answer, [(first + 1, ResetResult::NOTHING_TO_DO.0)]);
+}
+
+#[test]
+fn a_stream_that_a_request_names_twice_is_reset_once() {
+    let (mut pair, tag, first) = forged();
+    request(&mut pair, tag, |value| Reset::write_outgoing(value, first, 0, first, &[9, 4, 9, 9]));
+    assert_eq!(pair.sides[1].events.iter().filter(|event| matches!(event, Event::Reset { .. })).count(), 2);
 }
 
 #[test]
@@ -161,7 +212,7 @@ fn what_we_do_not_do_is_denied() {
 }
 
 #[test]
-fn a_stream_is_free_again_though_the_peer_never_answers() {
+fn the_reset_of_a_stream_ends_though_the_peer_never_answers() {
     let mut pair = Pair::connected(1, LinkConfig::default());
     pair.run(Duration::from_secs(1));
     pair.watch = Some(Box::new(|_, packet| !kinds(packet).contains(&kind::RE_CONFIG)));
@@ -169,4 +220,6 @@ fn a_stream_is_free_again_though_the_peer_never_answers() {
     pair.run(Duration::from_secs(40));
     assert!(is_reset(&pair, 0, 3, false));
     assert_eq!(pair.sides[0].sctp.poll_timeout(pair.now), None);
+    let more = pair.sides[0].sctp.send(pair.now, 3, 51, Bytes::from_static(b"numbered from where?"));
+    assert_eq!(more, Err(SendError::Resetting(3)));
 }

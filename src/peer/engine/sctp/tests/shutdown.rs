@@ -83,6 +83,33 @@ fn a_peer_that_never_answers_is_given_up() {
 }
 
 #[test]
+fn a_peer_that_has_much_to_say_still_is_heard_to_the_end() {
+    let mut pair = Pair::connected(1, LinkConfig::default());
+    pair.links[1].config.rate = Some(20_000);
+    for _ in 0..20 {
+        pair.send(1, 0, vec![1; 50_000]);
+    }
+    let from = pair.now;
+    pair.sides[0].sctp.shutdown(pair.now);
+    let is_done = |pair: &Pair| pair.closed(0).is_some() && pair.closed(1).is_some();
+    assert!(pair.run_until(Duration::from_secs(600), is_done));
+    assert_eq!([pair.closed(0), pair.closed(1)], [Some(&CloseReason::Shutdown); 2]);
+    assert_eq!(pair.received(0, 0), 20);
+    assert!(pair.now - from > Duration::from_secs(40), "longer than T2's patience");
+}
+
+#[test]
+fn a_peer_that_is_given_up_is_told() {
+    let mut pair = Pair::connected(1, LinkConfig::default());
+    pair.run(Duration::from_secs(1));
+    pair.watch = Some(Box::new(|_, packet| !kinds(packet).contains(&kind::SHUTDOWN)));
+    pair.sides[0].sctp.shutdown(pair.now);
+    pair.run(Duration::from_secs(60));
+    assert_eq!(pair.closed(0), Some(&CloseReason::Silent));
+    assert!(matches!(pair.closed(1), Some(CloseReason::AbortedByPeer { .. })));
+}
+
+#[test]
 fn before_the_handshake_is_done_it_ends_at_once() {
     let mut pair = Pair::new(1, LinkConfig::default(), [config(1), config(2)]);
     pair.sides[0].sctp.connect(pair.now);

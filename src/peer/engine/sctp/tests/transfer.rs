@@ -3,6 +3,28 @@
 use super::*;
 
 #[test]
+fn a_packet_that_was_only_late_is_known_by_its_duplicate() {
+    let mut pair = Pair::connected(1, LinkConfig::default());
+    pair.run(Duration::from_secs(1));
+    let late = Rc::new(RefCell::new(Vec::new()));
+    let (keep, mut count) = (Rc::clone(&late), 0);
+    pair.watch = Some(Box::new(move |from, packet| {
+        count += usize::from(from == 0);
+        if from == 0 && count == 4 {
+            keep.borrow_mut().push(packet.clone());
+        }
+        from != 0 || count != 4
+    }));
+    pair.send(0, 0, vec![1; 100_000]);
+    assert!(pair.run_until(Duration::from_secs(5), |pair| pair.received(1, 0) == 1));
+    assert_eq!(pair.sides[0].sctp.stats().flight.spurious, 0);
+    let packet = late.borrow()[0].clone();
+    pair.inject(1, &packet);
+    pair.run(Duration::from_secs(1));
+    assert!(pair.sides[0].sctp.stats().flight.spurious > 0, "{:?}", pair.sides[0].sctp.stats().flight);
+}
+
+#[test]
 fn a_message_goes_each_way() {
     let mut pair = Pair::connected(1, LinkConfig::default());
     pair.send(0, 0, "hello");

@@ -69,6 +69,23 @@ fn tiny_messages_are_charged_for_what_they_cost() {
 }
 
 #[test]
+fn tiny_messages_of_one_stream_survive_the_loss_of_what_they_wait_for() {
+    for seed in 0..5 {
+        let link = LinkConfig { loss: 0.02, ..LinkConfig::default() };
+        let small = Config { receive_window: 100 << 10, max_message: 16_000, ..config(2) };
+        let mut pair = Pair::new(seed, link, [config(1), small]);
+        pair.connect();
+        for _ in 0..20_000 {
+            pair.send(0, 0, vec![1]);
+        }
+        let is_done = |pair: &Pair| pair.received(1, 0) == 20_000 || pair.closed(1).is_some();
+        assert!(pair.run_until(Duration::from_secs(60), is_done), "seed {seed}");
+        assert_eq!(pair.closed(1), None, "seed {seed}");
+        println!("{:?}", pair.elapsed());
+    }
+}
+
+#[test]
 fn many_large_messages_at_once_do_not_stop_each_other() {
     let mut pair =
         Pair::new(1, LinkConfig::default(), [config(1), Config { receive_window: 1 << 20, ..config(2) }]);
