@@ -290,6 +290,45 @@ fn a_peer_that_takes_back_gets_it_again_and_is_counted_once() {
 }
 
 #[test]
+fn a_shutdown_acknowledges_without_taking_back_what_gaps_told() {
+    let mut bench = Bench::new();
+    let a = bench.send(6);
+    bench.wait(40);
+    bench.sack_with(a, &[(a + 1, a + 4)], 70_000, &[]).unwrap();
+    bench.wait(20);
+    bench.flight.on_deadline(bench.now).unwrap();
+    assert_eq!(bench.again(), [a]);
+    bench.wait(40);
+    let mut told = Vec::new();
+    let outcome = bench.flight.on_cumulative(bench.now, FIRST.add(a), |chunk| told.push(*chunk)).unwrap();
+    assert_eq!((outcome.acknowledged, outcome.advanced, told), (BYTES, true, vec![a]));
+    // Only the last one left before the first left again.
+    assert_eq!((bench.flight.stats().reneged, bench.again()), (0, vec![a + 5]));
+    assert!(bench.flight.peer_room() > 60_000, "it says nothing of the window");
+    let past_the_end = FIRST.add(a + 6);
+    assert_eq!(bench.flight.on_cumulative(bench.now, past_the_end, |_| ()), Err(SackError::NeverSent));
+    let half_around = FIRST.add(a + 5).add(1 << 31);
+    assert_eq!(bench.flight.on_cumulative(bench.now, half_around, |_| ()), Err(SackError::NeverSent));
+    assert!(bench.flight.on_cumulative(bench.now, FIRST.add(a), |_| ()).unwrap().stale);
+}
+
+#[test]
+fn a_peer_that_takes_back_again_and_again_is_no_longer_believed() {
+    let mut bench = Bench::new();
+    let a = bench.send(100);
+    for round in 0..40 {
+        bench.wait(40);
+        bench.sack(a + 2 * round, &[(a + 2 * round + 1, a + 99)]).unwrap();
+        bench.sack(a + 2 * round + 1, &[]).unwrap();
+        bench.again();
+    }
+    assert_eq!(bench.flight.stats().reneged, 8);
+    bench.sack(a + 100, &[]).unwrap();
+    bench.acknowledged.sort();
+    assert_eq!(bench.acknowledged, (a..a + 100).collect::<Vec<_>>());
+}
+
+#[test]
 fn nothing_is_lost_that_a_cut_off_report_does_not_reach() {
     let mut bench = Bench::new();
     let a = bench.send(50);
