@@ -17,8 +17,8 @@
 //! from 10 Mbit/s on. With long pipes and much loss the 280 blocks that fit into a SACK are the limit.
 //!
 //! # Invariant
-//! The window is at least [`LEAST`] packets, and beyond startup at most what the path delivers in its least
-//! round-trip time and the slack.
+//! The window is at least [`LEAST`] packets, while the path is emptied at least one, and beyond startup at most what
+//! the path delivers in its least round-trip time and the slack.
 
 use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
@@ -60,7 +60,7 @@ pub(crate) struct Model {
     phase: Phase,
     /// Rounds: ends when so much is delivered.
     round_ends_at: u64,
-    /// Most under way in this round, and the highest rate of it.
+    /// Most under way in this round, and the highest rate of it that the sender did not limit.
     round_in_flight: usize,
     round_rate: u64,
     round_limited: bool,
@@ -177,7 +177,9 @@ impl Controller for Model {
         self.round_limited |= ack.limited;
         if let Some(sample) = &ack.sample {
             self.bandwidth.on_sample(sample, ack.limited);
-            self.round_rate = self.round_rate.max(sample.rate());
+            if !ack.limited {
+                self.round_rate = self.round_rate.max(sample.rate());
+            }
         }
         if ack.prior_delivered >= self.round_ends_at {
             self.on_round(ack);
@@ -229,3 +231,6 @@ impl Controller for Model {
         Some((self.phase.pacing_gain() * rate) as u64)
     }
 }
+
+#[cfg(test)]
+mod tests;
