@@ -166,8 +166,8 @@ impl<C: Clone> Flight<C> {
                 if delivered.times > 2 {
                     return;
                 }
-            } else if since_first > self.rtt.smoothed() + self.rtt.smoothed() / 8 {
-                self.copies.on_loss(now);
+            } else if since_first > self.rtt.probe_after() {
+                self.copies.on_suspicion(now, delivered.tsn);
             }
         }
         if progress.newest.is_none_or(|newest| delivered.serial > newest.serial) {
@@ -282,6 +282,7 @@ impl<C: Clone> Flight<C> {
 
     fn on_duplicates(&mut self, now: Instant, duplicates: &[Tsn], progress: &mut Progress) {
         for tsn in duplicates {
+            self.copies.on_duplicate(*tsn);
             self.on_not_lost(now, *tsn, progress);
         }
     }

@@ -86,6 +86,18 @@ impl Bench {
         self.flight.on_sack(self.now, &sack, |chunk| acknowledged.push(*chunk))
     }
 
+    /// The first of two packets is lost, found to be and sent again.
+    fn lose_one(&mut self) {
+        let a = self.send(2);
+        self.wait(60);
+        self.sack(a, &[(a + 1, a + 1)]).unwrap();
+        self.wait(20);
+        self.flight.on_deadline(self.now).unwrap();
+        assert_eq!(self.again(), [a]);
+        self.wait(40);
+        self.sack(a + 2, &[]).unwrap();
+    }
+
     /// Lets time pass to the next deadline, which must be in so many milliseconds.
     fn deadline(&mut self, millis: std::ops::RangeInclusive<u32>) {
         let at = self.flight.deadline(self.now).expect("a deadline");
@@ -391,6 +403,37 @@ fn an_early_copy_is_made_once_and_only_of_small_flights() {
     let mut bench = Bench::with(config, 1 << 20);
     bench.send(3);
     bench.deadline(41..=60);
+}
+
+#[test]
+fn early_copies_end_after_30_s_though_round_trips_vary() {
+    // Nothing is lost: each second round trip takes 3 ms longer; or each tenth so much that the copy seems needed,
+    // and then a duplicate is reported.
+    for (every, usual, longer, reports) in [(2, 8, 11, false), (10, 40, 50, true)] {
+        let mut bench = Bench::new();
+        bench.lose_one();
+        let mut copies = 0;
+        for call in 0..1000 {
+            if call == 900 {
+                copies = bench.flight.stats().copies;
+            }
+            let (at, a) = (bench.now, bench.send(1));
+            let arrives = at + if call % every == 0 { longer } else { usual } * MS;
+            let mut sent_again = false;
+            while let Some(next) = bench.flight.deadline(bench.now).filter(|next| *next < arrives) {
+                bench.now = next;
+                bench.flight.on_deadline(next).unwrap();
+                sent_again |= !bench.again().is_empty();
+            }
+            bench.now = arrives;
+            bench.sack(a + 1, &[]).unwrap();
+            bench.wait(30);
+            if sent_again && reports {
+                bench.sack_with(a + 1, &[], 1 << 20, &[a]).unwrap();
+            }
+        }
+        assert_eq!(bench.flight.stats().copies, copies);
+    }
 }
 
 #[test]
