@@ -39,15 +39,17 @@ pub enum Algorithm {
 }
 
 impl Algorithm {
-    /// A controller for a path of which nothing is known but perhaps its round-trip time.
+    /// A controller for a path of which nothing is known but perhaps its round-trip time. `seed` should differ
+    /// between flows: it spreads the times at which they ask for more.
     pub(crate) fn controller(
         self,
         max_packet: usize,
         rtt: Option<Duration>,
         now: Instant,
+        seed: u64,
     ) -> Box<dyn Controller> {
         match self {
-            Self::Model => Box::new(Model::new(max_packet, rtt, now)),
+            Self::Model => Box::new(Model::new(max_packet, rtt, now, seed)),
             Self::Cubic => Box::new(Cubic::new(max_packet)),
         }
     }

@@ -137,7 +137,8 @@ impl<C: Clone> Flight<C> {
             copies: Copies::new(config.early_copies),
             recovery: Recovery::default(),
             rate: Rate::new(now),
-            controller: config.congestion.controller(config.max_packet, rtt, now),
+            // A first number is drawn at random, RFC 9260 5.3.1: no two flows have the same.
+            controller: config.congestion.controller(config.max_packet, rtt, now, first.0.into()),
             pacer: Pacer::new(config.max_packet, now),
             stats: Stats::default(),
             reorder_at: None,

@@ -74,12 +74,13 @@ pub(crate) struct Model {
     /// Others keep a queue: one stands even when we ask for no more than we get.
     contested: bool,
     hint: Duration,
+    /// Only spreads the probes of flows that share a path.
     random: fastrand::Rng,
 }
 
 impl Model {
-    /// A path of which nothing is known but perhaps its round-trip time.
-    pub(crate) fn new(max_packet: usize, hint: Option<Duration>, now: Instant) -> Self {
+    /// A path of which nothing is known but perhaps its round-trip time. `seed` is the flow's own.
+    pub(crate) fn new(max_packet: usize, hint: Option<Duration>, now: Instant, seed: u64) -> Self {
         Self {
             max_packet,
             bandwidth: Bandwidth::default(),
@@ -97,8 +98,7 @@ impl Model {
             cut_at: None,
             contested: false,
             hint: hint.unwrap_or(Duration::from_millis(20)).max(Duration::from_millis(1)),
-            // Only spreads the probes of flows that share a path; the same in every run.
-            random: fastrand::Rng::with_seed(max_packet as u64),
+            random: fastrand::Rng::with_seed(seed),
         }
     }
 

@@ -17,7 +17,7 @@ struct Bench {
 impl Bench {
     fn new() -> Self {
         let now = Instant::now() + Duration::from_secs(1);
-        Self { model: Model::new(PACKET, Some(RTT), now), now, delivered: 0 }
+        Self { model: Model::new(PACKET, Some(RTT), now, 1), now, delivered: 0 }
     }
 
     /// A round trip that took `rtt` and delivered at `rate` bytes a second.
