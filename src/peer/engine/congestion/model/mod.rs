@@ -125,11 +125,13 @@ impl Model {
 
     fn on_round(&mut self, ack: &Ack) {
         let queued = self.is_queued();
+        // Who asks for more than the path gives fills its queue, which may be too short to be seen.
+        let is_own = queued || !(self.round_limited || matches!(self.phase, Phase::Cruise { .. }));
         let verdict = if self.round_limited && self.phase != Phase::Startup {
-            self.losses.on_round(queued);
+            self.losses.on_round(is_own);
             Verdict::Open
         } else {
-            self.losses.on_round(queued)
+            self.losses.on_round(is_own)
         };
         // In startup the path's own share is not known yet; growth tells more.
         if verdict == Verdict::Congested && self.phase != Phase::Startup {

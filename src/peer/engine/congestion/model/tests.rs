@@ -59,3 +59,26 @@ fn a_rate_that_the_application_limited_never_replaces_the_estimate() {
         assert_eq!(estimate >= 1_000_000, limited, "{limited}: {estimate}");
     }
 }
+
+#[test]
+fn loss_is_learnt_as_the_paths_only_while_no_more_is_asked_for_than_it_gives() {
+    let cruise = Phase::Cruise { until: Instant::now() + Duration::from_secs(3600), clear: true };
+    let phases = [Phase::Drain, Phase::Down { rounds: 0 }, Phase::Up { rounds: 0, from: 1_000_000 }, cruise];
+    for (phase, limited, is_learnt) in
+        phases.map(|phase| (phase, false, phase == cruise)).into_iter().chain([(Phase::Startup, true, true)])
+    {
+        let mut bench = Bench::new();
+        for _ in 0..10 {
+            bench.round(1_000_000, RTT, limited);
+        }
+        bench.model.phase = phase;
+        bench.model.losses = Losses::new(PACKET);
+        bench.model.losses.on_loss(10 * PACKET);
+        for _ in 0..2 {
+            bench.model.losses.on_ack(100 * PACKET);
+            bench.round(1_000_000, RTT, limited);
+            bench.model.phase = phase;
+        }
+        assert_eq!(bench.model.losses.share() > 0.0, is_learnt, "{phase:?}");
+    }
+}
