@@ -145,6 +145,8 @@ impl Controller for Cubic {
         state.epoch = None;
         if loss.persistent {
             state.window = least;
+            // What it knew of queues is of the path as it was; it would end the slow start that follows.
+            self.hystart = HyStart::default();
         }
     }
 
@@ -237,6 +239,25 @@ mod tests {
         }
         let took = now - began;
         assert!((4000 * MS..6500 * MS).contains(&took), "{took:?}");
+    }
+
+    #[test]
+    fn after_an_outage_it_starts_as_on_a_new_path() {
+        let mut now = Instant::now() + Duration::from_secs(1);
+        let (mut cubic, mut delivered) = (Cubic::new(PACKET), 0);
+        // A queue grows: slow start ends by HyStart++.
+        for millis in [40, 40, 60, 80, 80, 80, 80, 80, 80] {
+            round(&mut cubic, now, &mut delivered, millis * MS);
+            now += millis * MS;
+        }
+        assert!(!cubic.in_slow_start());
+        cubic.on_loss(&loss(now, now, true));
+        for _ in 0..5 {
+            now += 80 * MS;
+            round(&mut cubic, now, &mut delivered, 80 * MS);
+        }
+        // The packets of the first round left before the loss was known.
+        assert_eq!(cubic.window(), 16 * LEAST_PACKETS * PACKET);
     }
 
     #[test]

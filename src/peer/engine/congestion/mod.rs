@@ -5,7 +5,7 @@
 //!
 //! # Invariant
 //! A controller is pure: the same events at the same times make the same decisions. Its window is never below
-//! two packets, so something is always let go.
+//! one packet, so something is always let go.
 
 use std::fmt::Debug;
 use std::time::{Duration, Instant};
@@ -24,7 +24,7 @@ pub(crate) use pacer::Pacer;
 /// for its first round trips; 16 packets would make it 168 ms, and messages of more than 16 KiB slower everywhere.
 pub(crate) const INITIAL_PACKETS: usize = 32;
 
-/// The least window, in packets.
+/// The least window after a loss, in packets.
 pub(crate) const LEAST_PACKETS: usize = 2;
 
 /// How much may be under way on a path, and who decides.
@@ -39,15 +39,17 @@ pub enum Algorithm {
 }
 
 impl Algorithm {
-    /// A controller for a path of which nothing is known but perhaps its round-trip time.
+    /// A controller for a path of which nothing is known but perhaps its round-trip time. `seed` should differ
+    /// between flows: it spreads the times at which they ask for more.
     pub(crate) fn controller(
         self,
         max_packet: usize,
         rtt: Option<Duration>,
         now: Instant,
+        seed: u64,
     ) -> Box<dyn Controller> {
         match self {
-            Self::Model => Box::new(Model::new(max_packet, rtt, now)),
+            Self::Model => Box::new(Model::new(max_packet, rtt, now, seed)),
             Self::Cubic => Box::new(Cubic::new(max_packet)),
         }
     }

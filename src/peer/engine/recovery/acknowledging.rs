@@ -20,6 +20,10 @@ const SHORT_REPORT: usize = 16;
 /// How far behind what was sent an acknowledgement may be. No ledger holds so many chunks; what is added to it
 /// stays in the same half of all numbers.
 const MOST_BEHIND: i32 = 1 << 30;
+/// So often may a peer take back what it had acknowledged. RFC 9260 6.2 allows it, nobody does it for long, and each
+/// time costs a walk over everything: one that goes on is no longer believed. If it has thrown the chunks away
+/// nonetheless, the path dies of silence.
+const MOST_RENEGED: u64 = 8;
 
 /// What one SACK newly acknowledged.
 #[derive(Default)]
@@ -50,14 +54,7 @@ impl<C: Clone> Flight<C> {
         let before = self.ledger.in_flight;
         let old_cumulative = self.cumulative();
         let mut progress = Progress::default();
-        while let Some((chunk, delivered)) = self.ledger.pop(sack.cumulative) {
-            if let Some(delivered) = delivered {
-                if !delivered.told {
-                    acknowledged(&chunk);
-                }
-                self.on_delivered(now, &delivered, &mut progress);
-            }
-        }
+        self.pop(now, sack.cumulative, &mut progress, &mut acknowledged);
         let mut covered = 0;
         let mut end_of_last = 0;
         let mut is_sorted = true;
@@ -85,7 +82,8 @@ impl<C: Clone> Flight<C> {
         let is_new = advanced || progress.newest.is_some();
         let is_behind = sack.cumulative.is_before(old_cumulative)
             || (is_sorted && covered < self.ledger.acknowledged && is_short);
-        if is_new && is_behind && sack.cumulative == self.cumulative() {
+        let is_taken_back = is_new && is_behind && sack.cumulative == self.cumulative();
+        if is_taken_back && self.stats.reneged < MOST_RENEGED {
             self.on_reneged(sack);
         }
         let stale = is_behind && !is_new;
@@ -109,6 +107,56 @@ impl<C: Clone> Flight<C> {
         Ok(SackOutcome { acknowledged: progress.bytes, advanced, lost, stale })
     }
 
+    /// The peer has everything up to this number, and says no more: SHUTDOWN, RFC 9260 9.2. What gap blocks told
+    /// before stays true, and so does its window. `acknowledged` is called as in [`on_sack`](Self::on_sack).
+    pub(crate) fn on_cumulative(
+        &mut self,
+        now: Instant,
+        cumulative: Tsn,
+        mut acknowledged: impl FnMut(&C),
+    ) -> Result<SackOutcome, SackError> {
+        let last_sent = self.ledger.next().previous();
+        if cumulative.is_after(last_sent) || cumulative.distance(last_sent) < -(1 << 30) {
+            return Err(SackError::NeverSent);
+        }
+        self.heard_at = now;
+        let before = self.ledger.in_flight;
+        let old_cumulative = self.cumulative();
+        let mut progress = Progress::default();
+        self.pop(now, cumulative, &mut progress, &mut acknowledged);
+        let advanced = self.cumulative() != old_cumulative;
+        let persistent = advanced && self.probe.on_progress();
+        let mut lost = 0;
+        if let Some(newest) = progress.newest {
+            self.on_rtt(now, &newest);
+            lost = self.find_lost(now, persistent);
+            self.tell_controller(now, before, &progress, &newest);
+        }
+        if progress.undo {
+            self.controller.on_spurious(now);
+        }
+        self.arm_copies(now);
+        Ok(SackOutcome { acknowledged: progress.bytes, advanced, lost, stale: !advanced })
+    }
+
+    /// Takes everything up to `cumulative` out of the ledger.
+    fn pop(
+        &mut self,
+        now: Instant,
+        cumulative: Tsn,
+        progress: &mut Progress,
+        acknowledged: &mut impl FnMut(&C),
+    ) {
+        while let Some((chunk, delivered)) = self.ledger.pop(cumulative) {
+            if let Some(delivered) = delivered {
+                if !delivered.told {
+                    acknowledged(&chunk);
+                }
+                self.on_delivered(now, &delivered, progress);
+            }
+        }
+    }
+
     fn on_delivered(&mut self, now: Instant, delivered: &Delivered, progress: &mut Progress) {
         progress.bytes += delivered.bytes;
         progress.size += delivered.size;
@@ -123,8 +171,8 @@ impl<C: Clone> Flight<C> {
                 if delivered.times > 2 {
                     return;
                 }
-            } else if since_first > self.rtt.smoothed() + self.rtt.smoothed() / 8 {
-                self.copies.on_loss(now);
+            } else if since_first > self.rtt.probe_after() {
+                self.copies.on_suspicion(now, delivered.tsn);
             }
         }
         if progress.newest.is_none_or(|newest| delivered.serial > newest.serial) {
@@ -239,6 +287,7 @@ impl<C: Clone> Flight<C> {
 
     fn on_duplicates(&mut self, now: Instant, duplicates: &[Tsn], progress: &mut Progress) {
         for tsn in duplicates {
+            self.copies.on_duplicate(*tsn);
             self.on_not_lost(now, *tsn, progress);
         }
     }

@@ -27,6 +27,10 @@ const CHUNK_HEADER: usize = 16;
 /// How long a peer takes that was asked to acknowledge at once: it may wait for data to go with it.
 const ASKED_DELAY: Duration = Duration::from_millis(1);
 
+/// How many transmissions are looked at for one that gets an early copy: behind a chunk that is still under way there
+/// may be thousands of void ones, and a copy is not worth a walk.
+const MOST_LOOKED_AT: usize = 64;
+
 /// Every chunk sent and not cumulatively acknowledged, in TSN order, and the rules for sending the next packet.
 ///
 /// For each packet: `take_again` until it gives nothing or the packet is full, then `push` what is new while
@@ -53,6 +57,8 @@ pub(crate) struct Flight<C> {
     /// When the oldest chunk without one gets an early copy, and whether that time has come.
     pub(super) copy_at: Option<Instant>,
     copies_due: bool,
+    /// The newest urgent chunk.
+    last_urgent: Option<Tsn>,
     /// When the peer was last heard, or something began to be under way.
     pub(super) heard_at: Instant,
     packet: Packet,
@@ -131,12 +137,14 @@ impl<C: Clone> Flight<C> {
             copies: Copies::new(config.early_copies),
             recovery: Recovery::default(),
             rate: Rate::new(now),
-            controller: config.congestion.controller(config.max_packet, rtt, now),
+            // A first number is drawn at random, RFC 9260 5.3.1: no two flows have the same.
+            controller: config.congestion.controller(config.max_packet, rtt, now, first.0.into()),
             pacer: Pacer::new(config.max_packet, now),
             stats: Stats::default(),
             reorder_at: None,
             copy_at: None,
             copies_due: false,
+            last_urgent: None,
             heard_at: now,
             packet: Packet::default(),
             asked: false,
@@ -169,6 +177,9 @@ impl<C: Clone> Flight<C> {
         let snapshot = self.rate.snapshot(now, self.ledger.in_flight);
         let serial = self.take_serial();
         let tsn = self.ledger.push(now, chunk, bytes, size, urgent, serial, snapshot);
+        if urgent {
+            self.last_urgent = Some(tsn);
+        }
         self.order.push(serial, tsn);
         self.add_to_packet(tsn, size, serial);
         self.has_more = true;
@@ -416,8 +427,12 @@ impl<C: Clone> Flight<C> {
         if self.copies_due || !is_sparse {
             return;
         }
+        let has_urgent = self.last_urgent.is_some_and(|tsn| !tsn.is_before(self.ledger.first()));
+        if !self.copies.wants(now, has_urgent) {
+            return;
+        }
         self.order.oldest(&self.ledger);
-        for (serial, tsn) in self.order.iter() {
+        for (serial, tsn) in self.order.iter().take(MOST_LOOKED_AT) {
             let Some(sent) = self.ledger.get(tsn) else { continue };
             let is_original = sent.serial == serial && sent.times == 1 && sent.state == State::UnderWay;
             if is_original && self.copies.wants(now, sent.urgent) {

@@ -8,7 +8,8 @@
 //! # Invariant
 //! While a chunk is under way, a timer is set that ends in its acknowledgement, its retransmission or
 //! [`PathDead`]. A chunk leaves the ledger only by a cumulative acknowledgement. Work per SACK is in proportion
-//! to its blocks and to what it newly acknowledges, not to what is under way.
+//! to its blocks and to what it newly acknowledges, not to what is under way; but for a peer that takes back what it
+//! had acknowledged, which is believed eight times, and one whose closed window opens.
 
 use std::time::Duration;
 

@@ -1,10 +1,12 @@
 //! Notices retransmissions that were not needed, so that what their losses did can be undone.
 //!
-//! Floor 1, engine, part of `recovery`; after RFC 3708 (duplicate TSNs) and RFC 4015 (Eifel).
+//! Floor 1, engine, part of `recovery`; after RFC 3708 (duplicate TSNs) and RFC 4015 (Eifel). A duplicate is what the
+//! peer reports: a path that doubles packets, or an early copy that was late, looks the same. Then a recovery is undone
+//! that was due, and the next loss begins another.
 //!
 //! # Invariant
-//! A recovery is undone only if every chunk that it took for lost arrived twice, or came too soon. At most
-//! [`MOST`] chunks are followed; a recovery with more is never undone.
+//! A recovery is undone only if every chunk that it took for lost was reported as a duplicate, or acknowledged too soon
+//! after it left again. At most [`MOST`] chunks are followed; a recovery with more is never undone.
 
 use super::tsn::Tsn;
 

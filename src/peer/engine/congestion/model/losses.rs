@@ -1,11 +1,12 @@
 //! Tells losses of a full queue from those of a bad path.
 //!
 //! Floor 1, engine, part of `congestion`'s model. A radio loses its share at any rate; a full queue loses more
-//! than the path did before. So the share of the path is learnt while there is no queue, as the median of some
-//! epochs, and only what exceeds it is congestion.
+//! than the path did before. So the share of the path is learnt while there is no queue and no more is asked for than
+//! it gives, as the median of some epochs, and only what exceeds it is congestion.
 //!
 //! # Invariant
-//! Loss while a queue stands is never learnt as the path's, so a full queue is always answered.
+//! Loss that may be our own doing is never learnt as the path's. A queue of a few milliseconds that others fill is
+//! not seen: what it loses is.
 
 use std::collections::VecDeque;
 
@@ -56,8 +57,8 @@ impl Losses {
         self.lost = 0;
     }
 
-    /// A round trip ends. `queued`: a queue stood in all of it.
-    pub(super) fn on_round(&mut self, queued: bool) -> Verdict {
+    /// A round trip ends. `own`: its losses may be our own doing.
+    pub(super) fn on_round(&mut self, own: bool) -> Verdict {
         let all = (self.delivered + self.lost) as f64 / self.max_packet as f64;
         let lost = self.lost as f64 / self.max_packet as f64;
         let expected = self.share() * 1.25 + THRESHOLD;
@@ -67,7 +68,7 @@ impl Losses {
         if all < EPOCH_PACKETS as f64 && !is_congested {
             return Verdict::Open;
         }
-        if !queued {
+        if !own {
             self.shares.push_back((lost / all).min(MOST));
             if self.shares.len() > EPOCHS {
                 self.shares.pop_front();
@@ -89,10 +90,10 @@ impl Losses {
 mod tests {
     use super::*;
 
-    fn epoch(losses: &mut Losses, lost: usize, queued: bool) -> Verdict {
+    fn epoch(losses: &mut Losses, lost: usize, own: bool) -> Verdict {
         losses.on_ack((1000 - lost) * 1200);
         losses.on_loss(lost * 1200);
-        losses.on_round(queued)
+        losses.on_round(own)
     }
 
     #[test]

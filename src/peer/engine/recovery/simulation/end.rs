@@ -50,8 +50,9 @@ pub(super) struct End {
 }
 
 impl End {
-    pub(super) fn new(config: &RecoveryConfig, receiver: ReceiverConfig, now: Instant) -> Self {
-        let first = Tsn(u32::MAX - 1000);
+    /// `number` is the end's own among all.
+    pub(super) fn new(config: &RecoveryConfig, receiver: ReceiverConfig, now: Instant, number: u32) -> Self {
+        let first = Tsn(u32::MAX - 1000 + number);
         Self {
             flight: Flight::new(config, first, receiver.window as u32, None, now),
             receiver: Receiver::new(receiver, first),

@@ -55,7 +55,9 @@ impl World {
     }
 
     pub(super) fn flow_with(&mut self, config: &RecoveryConfig, receiver: ReceiverConfig) -> &mut Flow {
-        let (near, far) = (End::new(config, receiver, self.now), End::new(config, receiver, self.now));
+        // A receiver counts from the same first number as its sender.
+        let number = self.flows.len() as u32;
+        let [near, far] = [0, 1].map(|_| End::new(config, receiver, self.now, number));
         self.flows.push(Flow { near, far, calls: None, took: Vec::new() });
         self.flows.last_mut().unwrap()
     }

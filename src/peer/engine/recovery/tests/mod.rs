@@ -86,6 +86,18 @@ impl Bench {
         self.flight.on_sack(self.now, &sack, |chunk| acknowledged.push(*chunk))
     }
 
+    /// The first of two packets is lost, found to be and sent again.
+    fn lose_one(&mut self) {
+        let a = self.send(2);
+        self.wait(60);
+        self.sack(a, &[(a + 1, a + 1)]).unwrap();
+        self.wait(20);
+        self.flight.on_deadline(self.now).unwrap();
+        assert_eq!(self.again(), [a]);
+        self.wait(40);
+        self.sack(a + 2, &[]).unwrap();
+    }
+
     /// Lets time pass to the next deadline, which must be in so many milliseconds.
     fn deadline(&mut self, millis: std::ops::RangeInclusive<u32>) {
         let at = self.flight.deadline(self.now).expect("a deadline");
@@ -318,6 +330,45 @@ fn a_peer_that_takes_back_gets_it_again_and_is_counted_once() {
 }
 
 #[test]
+fn a_shutdown_acknowledges_without_taking_back_what_gaps_told() {
+    let mut bench = Bench::new();
+    let a = bench.send(6);
+    bench.wait(40);
+    bench.sack_with(a, &[(a + 1, a + 4)], 70_000, &[]).unwrap();
+    bench.wait(20);
+    bench.flight.on_deadline(bench.now).unwrap();
+    assert_eq!(bench.again(), [a]);
+    bench.wait(40);
+    let mut told = Vec::new();
+    let outcome = bench.flight.on_cumulative(bench.now, FIRST.add(a), |chunk| told.push(*chunk)).unwrap();
+    assert_eq!((outcome.acknowledged, outcome.advanced, told), (BYTES, true, vec![a]));
+    // Only the last one left before the first left again.
+    assert_eq!((bench.flight.stats().reneged, bench.again()), (0, vec![a + 5]));
+    assert!(bench.flight.peer_room() > 60_000, "it says nothing of the window");
+    let past_the_end = FIRST.add(a + 6);
+    assert_eq!(bench.flight.on_cumulative(bench.now, past_the_end, |_| ()), Err(SackError::NeverSent));
+    let half_around = FIRST.add(a + 5).add(1 << 31);
+    assert_eq!(bench.flight.on_cumulative(bench.now, half_around, |_| ()), Err(SackError::NeverSent));
+    assert!(bench.flight.on_cumulative(bench.now, FIRST.add(a), |_| ()).unwrap().stale);
+}
+
+#[test]
+fn a_peer_that_takes_back_again_and_again_is_no_longer_believed() {
+    let mut bench = Bench::new();
+    let a = bench.send(100);
+    for round in 0..40 {
+        bench.wait(40);
+        bench.sack(a + 2 * round, &[(a + 2 * round + 1, a + 99)]).unwrap();
+        bench.sack(a + 2 * round + 1, &[]).unwrap();
+        bench.again();
+    }
+    assert_eq!(bench.flight.stats().reneged, 8);
+    bench.sack(a + 100, &[]).unwrap();
+    bench.acknowledged.sort();
+    assert_eq!(bench.acknowledged, (a..a + 100).collect::<Vec<_>>());
+}
+
+#[test]
 fn nothing_is_lost_that_a_cut_off_report_does_not_reach() {
     let mut bench = Bench::new();
     let a = bench.send(50);
@@ -383,6 +434,37 @@ fn an_early_copy_is_made_once_and_only_of_small_flights() {
 }
 
 #[test]
+fn early_copies_end_after_30_s_though_round_trips_vary() {
+    // Nothing is lost: each second round trip takes 3 ms longer; or each tenth so much that the copy seems needed,
+    // and then a duplicate is reported.
+    for (every, usual, longer, reports) in [(2, 8, 11, false), (10, 40, 50, true)] {
+        let mut bench = Bench::new();
+        bench.lose_one();
+        let mut copies = 0;
+        for call in 0..1000 {
+            if call == 900 {
+                copies = bench.flight.stats().copies;
+            }
+            let (at, a) = (bench.now, bench.send(1));
+            let arrives = at + if call % every == 0 { longer } else { usual } * MS;
+            let mut sent_again = false;
+            while let Some(next) = bench.flight.deadline(bench.now).filter(|next| *next < arrives) {
+                bench.now = next;
+                bench.flight.on_deadline(next).unwrap();
+                sent_again |= !bench.again().is_empty();
+            }
+            bench.now = arrives;
+            bench.sack(a + 1, &[]).unwrap();
+            bench.wait(30);
+            if sent_again && reports {
+                bench.sack_with(a + 1, &[], 1 << 20, &[a]).unwrap();
+            }
+        }
+        assert_eq!(bench.flight.stats().copies, copies);
+    }
+}
+
+#[test]
 fn small_chunks_are_sent_again_in_one_packet() {
     let mut bench = Bench::new();
     let a = bench.sent;
@@ -399,6 +481,23 @@ fn small_chunks_are_sent_again_in_one_packet() {
     }
     assert_eq!(again, [a, a + 1]);
     bench.flight.packet_sent(bench.now, 300);
+}
+
+#[test]
+fn early_copies_are_not_looked_for_among_all_that_has_arrived() {
+    // The first and an urgent last are under way. A walk over all for each SACK would take minutes here.
+    let mut bench = Bench::with(RecoveryConfig::default(), u32::MAX);
+    let a = bench.send(60_000);
+    bench.flight.push(bench.now, bench.sent, BYTES, true);
+    bench.flight.packet_sent(bench.now, BYTES + 40);
+    bench.flight.out_of_data(bench.now);
+    bench.wait(1);
+    let began = Instant::now();
+    for _ in 0..30_000 {
+        bench.sack(a, &[(a + 1, a + 59_999)]).unwrap();
+    }
+    assert!(bench.flight.in_flight_bytes() < 3 * (BYTES + 40) && bench.flight.stats().reneged == 0);
+    assert!(began.elapsed() < Duration::from_secs(2));
 }
 
 #[test]
