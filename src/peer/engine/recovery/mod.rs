@@ -34,7 +34,7 @@ mod tsn;
 
 pub use copies::EarlyCopies;
 pub(crate) use flight::{Flight, Stats};
-pub(crate) use sack::Sack;
+pub(crate) use sack::{Sack, SackError, SackOutcome};
 pub(crate) use tsn::Tsn;
 
 /// How a path's losses are found and answered.

@@ -3,11 +3,12 @@
 use std::time::Instant;
 
 use super::{Association, State, Transfer};
-use crate::peer::engine::recovery::{Sack, Tsn};
+use crate::peer::engine::recovery::{Flight, Sack, SackError, SackOutcome, Tsn};
 use crate::peer::engine::sctp::codec::{
     Causes, Checksum, Chunk, ChunkError, Data, ForwardTsn, Init, Packet, RawChunk, SackChunk, code, kind,
 };
 use crate::peer::engine::sctp::inbound::{Arrival, Violation};
+use crate::peer::engine::sctp::outbound::Fragment;
 use crate::peer::engine::sctp::{CloseReason, Event};
 
 /// Gap blocks of one SACK that are looked at: as many as fit a packet of 16 KiB. More would be a slow way to
@@ -182,27 +183,28 @@ impl Association {
         self.duplicates.clear();
         self.duplicates.extend(sack.duplicates().take(MOST_DUPLICATES).map(Tsn));
         let (gaps, duplicates) = (std::mem::take(&mut self.gaps), std::mem::take(&mut self.duplicates));
-        self.acknowledge(
-            now,
-            &Sack {
-                cumulative: Tsn(sack.cumulative),
-                window: sack.window,
-                gaps: &gaps,
-                duplicates: &duplicates,
-            },
-        );
+        let report = Sack {
+            cumulative: Tsn(sack.cumulative),
+            window: sack.window,
+            gaps: &gaps,
+            duplicates: &duplicates,
+        };
+        self.acknowledge(|flight, told| flight.on_sack(now, &report, told));
         (self.gaps, self.duplicates) = (gaps, duplicates);
     }
 
     /// Gives an acknowledgement to whom it concerns.
-    pub(super) fn acknowledge(&mut self, now: Instant, sack: &Sack<'_>) {
+    pub(super) fn acknowledge(
+        &mut self,
+        report: impl FnOnce(&mut Flight<Fragment>, &mut dyn FnMut(&Fragment)) -> Result<SackOutcome, SackError>,
+    ) {
         let Some(Transfer { flight, .. }) = self.transfer.as_mut().filter(|_| self.state.is_connected())
         else {
             self.stats.chunks_ignored += 1;
             return;
         };
         let (outbound, events) = (&mut self.outbound, &mut self.events);
-        let outcome = flight.on_sack(now, sack, |fragment| {
+        let outcome = report(flight, &mut |fragment| {
             if outbound.acknowledged(fragment) {
                 events.push_back(Event::Low { stream: fragment.stream });
             }

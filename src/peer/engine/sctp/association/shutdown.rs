@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::{Association, State};
-use crate::peer::engine::recovery::{Sack, Tsn};
+use crate::peer::engine::recovery::Tsn;
 use crate::peer::engine::sctp::CloseReason;
 use crate::peer::engine::sctp::codec::kind;
 
@@ -31,10 +31,8 @@ impl Association {
             .as_ref()
             .is_some_and(|transfer| Tsn(cumulative).is_after(transfer.flight.cumulative()));
         if is_news {
-            // It tells of no gaps and of no window: both may be worse than they are for a moment.
-            let window = u32::try_from(self.config.max_packet).unwrap_or(u32::MAX);
-            let sack = Sack { cumulative: Tsn(cumulative), window, gaps: &[], duplicates: &[] };
-            self.acknowledge(now, &sack);
+            // It tells of no gaps and of no window: both stay as they were told.
+            self.acknowledge(|flight, told| flight.on_cumulative(now, Tsn(cumulative), told));
         }
         match self.state {
             State::Established | State::ShutdownPending => self.state = State::ShutdownReceived,
