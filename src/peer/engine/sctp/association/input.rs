@@ -144,7 +144,9 @@ impl Association {
             self.stats.chunks_ignored += 1;
             return;
         };
+        let before = transfer.inbound.cumulative();
         let arrival = transfer.inbound.on_data(data);
+        let goes_on = transfer.inbound.cumulative() != before;
         match arrival {
             Ok(Arrival::Taken) => {}
             Ok(Arrival::Readable) => self.events.push_back(Event::Readable { stream: data.stream }),
@@ -166,8 +168,8 @@ impl Association {
         if self.state == State::ShutdownSent {
             // 9.2: each packet with data is answered by SHUTDOWN and SACK at once.
             self.due.shutdown = true;
-            // It is not silent, it has more to say: T2 begins anew. Not if nobody reads: that could go on for ever.
-            if arrival != Ok(Arrival::NoRoom) {
+            // It is not silent, it has more to say: T2 begins anew. Only if that gets on, or it might never end.
+            if goes_on {
                 self.retry.start(now, self.rtt_hint(), self.config.recovery.max_silence);
             }
             if let Some(transfer) = &mut self.transfer {
