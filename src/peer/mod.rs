@@ -22,6 +22,8 @@
 
 #[cfg(feature = "engine")]
 pub mod engine;
+#[cfg(any(feature = "engine", feature = "webrtc"))]
+mod fingerprint;
 mod ice;
 pub mod memory;
 mod session;

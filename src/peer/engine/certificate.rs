@@ -12,7 +12,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use sha2::{Digest as _, Sha256, Sha384, Sha512};
+use crate::peer::fingerprint;
 
 /// How long one certificate serves new peers: browsers' default. It is valid for a year, which nobody looks
 /// at, so that a connection that is older goes on.
@@ -65,7 +65,7 @@ impl Identity {
         let settings = Arc::new(settings.build().map_err(IdentityError::Settings)?);
         let certificate = dimpl::certificate::generate_self_signed_certificate();
         let certificate = certificate.map_err(IdentityError::Certificate)?;
-        let fingerprint = hex(&Sha256::digest(&certificate.certificate));
+        let fingerprint = fingerprint::sha256(&certificate.certificate);
         Ok(Self { certificate, settings, fingerprint, made: now, versions: dimpl::Dtls::new_auto })
     }
 
@@ -154,49 +154,9 @@ impl Identities {
     }
 }
 
-/// Whether this certificate is one of those that a description names: the only proof of who the peer is.
-/// Algorithms that RFC 8122 forbids, or that we do not know, prove nothing.
-pub(super) fn is_described(der: &[u8], fingerprints: &[(String, String)]) -> bool {
-    fingerprints.iter().any(|(algorithm, value)| digest(algorithm, der).as_ref() == Some(value))
-}
-
-fn digest(algorithm: &str, der: &[u8]) -> Option<String> {
-    match algorithm {
-        "sha-256" => Some(hex(&Sha256::digest(der))),
-        "sha-384" => Some(hex(&Sha384::digest(der))),
-        "sha-512" => Some(hex(&Sha512::digest(der))),
-        _ => None,
-    }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02X}")).collect::<Vec<_>>().join(":")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn only_the_described_certificate_passes() {
-        let identity = Identity::generate(Instant::now()).unwrap();
-        let der = &identity.certificate.certificate;
-        let passes = |algorithm: &str, value: &str| is_described(der, &[(algorithm.into(), value.into())]);
-        assert!(passes("sha-256", identity.fingerprint()));
-        assert!(passes("sha-512", &hex(&Sha512::digest(der))));
-        assert!(!passes("sha-256", &hex(&Sha256::digest(b"another"))));
-        assert!(!passes("sha-1", identity.fingerprint()));
-        assert!(!is_described(&[], &[("sha-256".into(), identity.fingerprint().into())]));
-        assert!(!is_described(der, &[]));
-    }
-
-    #[test]
-    fn one_of_several_fingerprints_is_enough() {
-        let identity = Identity::generate(Instant::now()).unwrap();
-        let known = ("sha-256".to_owned(), identity.fingerprint().to_owned());
-        let others = [("md5".to_owned(), "AA".to_owned()), ("sha-256".to_owned(), "BB".to_owned()), known];
-        assert!(is_described(&identity.certificate.certificate, &others));
-    }
 
     #[test]
     fn peers_share_an_identity_until_it_is_a_month_old() {

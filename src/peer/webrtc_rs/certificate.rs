@@ -3,12 +3,11 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use sha2::{Digest as _, Sha256, Sha384, Sha512};
 use tokio_rustls::rustls::crypto::{CryptoProvider, ring};
 use webrtc::dtls;
 use webrtc::dtls::crypto::Certificate;
 
-use crate::peer::PeerError;
+use crate::peer::{PeerError, fingerprint};
 
 /// How long one certificate serves new peers. Browsers' default lifetime of a certificate. Ours say nothing
 /// of their end, so that a connection that is older goes on.
@@ -33,7 +32,7 @@ impl Identity {
         let certificate = Certificate::generate_self_signed(vec!["farlink".to_owned()])
             .map_err(|cause| PeerError::because(CONTEXT, cause))?;
         let der = certificate.certificate.first().ok_or_else(|| PeerError::new(CONTEXT))?;
-        let fingerprint = hex(&Sha256::digest(der.as_ref()));
+        let fingerprint = fingerprint::sha256(der.as_ref());
         Ok(Self { certificate, fingerprint, made: Instant::now() })
     }
 
@@ -53,25 +52,11 @@ mod dtls_types {
 pub(super) fn verifier(fingerprints: Vec<(String, String)>) -> Arc<Verify> {
     Arc::new(move |chain, _| {
         let leaf = chain.first().map(Vec::as_slice).unwrap_or_default();
-        if fingerprints.iter().any(|(algorithm, value)| digest(algorithm, leaf).as_ref() == Some(value)) {
+        if fingerprint::is_described(leaf, &fingerprints) {
             return Ok(());
         }
         Err(dtls::Error::Other("the certificate is not the one of the description".to_owned()))
     })
-}
-
-/// `None` for what RFC 8122 forbids or we do not know: it proves nothing.
-fn digest(algorithm: &str, der: &[u8]) -> Option<String> {
-    match algorithm {
-        "sha-256" => Some(hex(&Sha256::digest(der))),
-        "sha-384" => Some(hex(&Sha384::digest(der))),
-        "sha-512" => Some(hex(&Sha512::digest(der))),
-        _ => None,
-    }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02X}")).collect::<Vec<_>>().join(":")
 }
 
 #[cfg(test)]
@@ -86,8 +71,7 @@ mod tests {
             verifier(vec![(algorithm.to_owned(), value.to_owned())])(&chain, &[]).is_ok()
         };
         assert!(accepts("sha-256", &identity.fingerprint));
-        assert!(accepts("sha-512", &hex(&Sha512::digest(&chain[0]))));
-        assert!(!accepts("sha-256", &hex(&Sha256::digest(b"another"))));
+        assert!(!accepts("sha-256", &fingerprint::sha256(b"another")));
         assert!(!accepts("sha-1", &identity.fingerprint));
         assert!(verifier(vec![("sha-256".into(), identity.fingerprint)])(&[], &[]).is_err());
     }

@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 use dimpl::{Error, Output, UnexpectedMessageError};
 
 use super::failure::Failure;
-use crate::peer::engine::certificate::{self, Identity};
+use crate::peer::engine::certificate::Identity;
+use crate::peer::fingerprint;
 
 /// The most that a protected record adds to its plaintext, in bytes: header 13, nonce 8, tag 16 (DTLS 1.2
 /// with AES-GCM). DTLS 1.3 adds 22.
@@ -203,7 +204,7 @@ impl Dtls {
                     continue;
                 }
                 Output::PeerCert(der) => {
-                    if !certificate::is_described(der, &self.fingerprints) {
+                    if !fingerprint::is_described(der, &self.fingerprints) {
                         return Err(Failure::Fingerprint);
                     }
                     self.stage = self.stage.later(Stage::Known);

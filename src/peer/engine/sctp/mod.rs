@@ -22,7 +22,7 @@ mod config;
 mod event;
 #[cfg(any(test, fuzzing))]
 #[cfg_attr(not(fuzzing), allow(unreachable_pub))]
-pub mod fuzzing;
+pub(super) mod fuzzing;
 mod inbound;
 mod outbound;
 #[cfg(test)]
