@@ -210,8 +210,8 @@ async fn thousands_of_small_messages_arrive_in_order(stack: Arc<dyn Stack>) {
 async fn a_slow_reader_slows_the_sender_and_loses_nothing(stack: Arc<dyn Stack>) {
     const LIMIT: usize = 256 * 1024;
     const SIZE: usize = 16 * 1024;
-    /// What stacks may hold on both sides beside `LIMIT`: a window, and what is under way.
-    const HELD: usize = 3 << 20;
+    /// What stacks may hold on both sides beside `LIMIT`: a window and a half, a message, and what is under way.
+    const HELD: usize = 4 << 20;
     let (mut caller, mut answerer) = connected(&stack).await;
     let mut sent = 0_u32;
     loop {

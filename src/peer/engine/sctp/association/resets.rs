@@ -165,8 +165,8 @@ impl Association {
     /// Carries out the peer's requests, each as soon as all data from before it has come (5.2.2 E).
     pub(super) fn perform_deferred_resets(&mut self) {
         while let Some(Transfer { inbound, .. }) = &mut self.transfer
-            && let Some(Deferred { number, streams, .. }) =
-                self.resets.deferred.pop_front_if(|one| inbound.has_all_up_to(one.last))
+            && self.resets.deferred.front().is_some_and(|one| inbound.has_all_up_to(one.last))
+            && let Some(Deferred { number, streams, .. }) = self.resets.deferred.pop_front()
         {
             let streams = if streams.is_empty() {
                 inbound.reset_all()
