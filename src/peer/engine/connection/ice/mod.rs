@@ -35,6 +35,9 @@ pub(super) const MAX_NAMES: usize = 8;
 /// for each of our candidates.
 const MAX_HEARD: usize = 256;
 
+/// What the crate may do in one go: answer what came before the description, mostly.
+const MOST_STEPS: usize = 1000;
+
 /// How a check begins, RFC 8489 5.
 const BINDING_REQUEST: [u8; 2] = [0, 1];
 
@@ -116,6 +119,8 @@ pub(super) struct Ice {
     held: Option<Held>,
     heard: Vec<(SocketAddr, SocketAddr)>,
     path: Option<Route>,
+    /// When the crate was last given its time.
+    advanced: Option<Instant>,
     /// A nomination came that nobody was told of.
     found: bool,
     pace: Pace,
@@ -154,6 +159,7 @@ impl Ice {
             held: Some(Held::default()),
             heard: Vec::new(),
             path: None,
+            advanced: None,
             found: false,
             pace: Pace::Looking,
         };
@@ -409,7 +415,9 @@ impl Ice {
             Pace::Settling(until) => Some(until),
             Pace::Looking | Pace::Settled => None,
         };
-        [self.agent.poll_timeout(), held, settling].into_iter().flatten().min()
+        // The crate says nothing before it has been through all that came ahead of the description.
+        let next = self.agent.poll_timeout().or(self.advanced.map(|at| at + timing::PACE));
+        [next, held, settling].into_iter().flatten().min()
     }
 
     pub(super) fn handle_timeout(&mut self, now: Instant) {
@@ -427,13 +435,18 @@ impl Ice {
         if matches!(self.pace, Pace::Settling(until) if now >= until) {
             self.settle();
         }
-        for _ in 0..timing::BURST {
+        self.advanced = Some(now);
+        let mut checks = 0;
+        for _ in 0..MOST_STEPS {
             let before = self.agent.stats();
             self.agent.handle_timeout(now);
             let after = self.agent.stats();
-            if before.bind_request_sent == after.bind_request_sent
-                && before.bind_request_recv == after.bind_request_recv
-            {
+            if before.bind_request_sent != after.bind_request_sent {
+                checks += 1;
+            } else if before.bind_request_recv == after.bind_request_recv {
+                break;
+            }
+            if checks >= timing::BURST {
                 break;
             }
         }

@@ -227,6 +227,19 @@ fn the_answerer_of_another_farlink_checks_at_once() {
 }
 
 #[test]
+fn many_checks_ahead_of_the_answer_do_not_stop_ours() {
+    // pion sends dozens before its answer arrives, and is quiet once they are answered.
+    let mut world = World::new(1);
+    let many: Vec<_> = (0..90).map(|number| host(&format!("10.0.0.1:{}", 1000 + number))).collect();
+    world.dial_from(&many, &[host("10.0.0.2:2000")]);
+    world.run(ms(39));
+    // From here on the answerer says nothing by itself.
+    world.lose = Box::new(|one| one.by == B && one.is_stun() && one.bytes[0] == 0);
+    world.run(ms(161));
+    assert_eq!(world.phase(A), Phase::Connected);
+}
+
+#[test]
 fn tcp_is_tried_from_our_side_where_the_peer_waits() {
     let mut world = World::new(1);
     world.keep_trace = true;
