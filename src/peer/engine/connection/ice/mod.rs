@@ -416,7 +416,7 @@ impl Ice {
             Pace::Looking | Pace::Settled => None,
         };
         // The crate says nothing before it has been through all that came ahead of the description.
-        let next = self.agent.poll_timeout().or(self.advanced.map(|at| at + timing::PACE));
+        let next = self.agent.poll_timeout().or_else(|| self.advanced.map(|at| at + timing::PACE));
         [next, held, settling].into_iter().flatten().min()
     }
 
