@@ -53,6 +53,9 @@ pub(crate) struct Inbound {
     largest: usize,
     /// The window that the last SACK told of, less what has come since: what the peer thinks there is.
     told: usize,
+    /// User data that has come, in bytes, and how far the peer was ever allowed to go, counted the same way.
+    arrived: u64,
+    allowed: u64,
     /// Of the packet being read: whether it had data, the I bit, and something odd.
     packet: Option<(bool, bool)>,
 }
@@ -101,6 +104,8 @@ impl Inbound {
             window,
             largest,
             told: window,
+            arrived: 0,
+            allowed: window as u64,
             packet: None,
         }
     }
@@ -131,6 +136,17 @@ impl Inbound {
             let is_stuck = is_next && !self.ordering.is_readable();
             return if is_stuck { Err(Violation::Stuck) } else { Ok(Arrival::NoRoom) };
         }
+        let arrived = self.arrived.saturating_add(data.payload.len() as u64);
+        if arrived > self.allowed
+            && self.room() == 0
+            && tsn > self.received.highest()
+            && self.ordering.is_readable()
+        {
+            // RFC 9260 6.2: what asks for a closed window is not taken, or asking would fill what is behind it.
+            self.mark_odd();
+            return Ok(Arrival::NoRoom);
+        }
+        self.arrived = arrived;
         if data.stream >= self.streams {
             self.received.insert(tsn);
             return Ok(Arrival::NoSuchStream);
@@ -237,6 +253,7 @@ impl Inbound {
     /// Appends a SACK.
     pub(crate) fn write_sack(&mut self, to: &mut Writer<'_>) {
         self.told = self.room();
+        self.allowed = self.allowed.max(self.arrived.saturating_add(self.told as u64));
         let window = u32::try_from(self.told).unwrap_or(u32::MAX);
         to.sack(self.cumulative(), window, self.received.gaps(), self.received.duplicates());
         self.received.forget_duplicates();

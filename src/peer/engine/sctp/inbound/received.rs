@@ -48,6 +48,11 @@ impl Received {
         self.cumulative
     }
 
+    /// The highest TSN that has come.
+    pub(super) fn highest(&self) -> u64 {
+        self.ranges.back().map_or(self.cumulative, |(_, end)| *end)
+    }
+
     /// The TSN nearest to the cumulative one that has these 32 bits.
     pub(super) fn unwrap(&self, tsn: u32) -> u64 {
         let ahead = tsn.wrapping_sub(self.cumulative as u32).cast_signed();
