@@ -30,6 +30,7 @@ mod simulation;
 mod spurious;
 #[cfg(test)]
 mod tests;
+mod timers;
 mod tsn;
 
 pub use copies::EarlyCopies;
