@@ -187,10 +187,16 @@ impl Connection {
         if path == self.path || self.life.phase().is_final() {
             return;
         }
+        let is_first = self.path.is_none();
         self.path = path;
         self.life.moved(now);
         self.life.enter(Phase::Connected);
         self.tell_state();
+        if let Some(association) = &mut self.association
+            && !is_first
+        {
+            association.path_changed(now, self.ice.rtt());
+        }
         if let Some(dtls) = &mut self.dtls
             && let Err(failure) = dtls.start(now)
         {

@@ -163,7 +163,9 @@ impl<C: Clone> Flight<C> {
         self.rate.on_delivered(now, delivered.size);
         if delivered.times > 1 {
             let since_first = now.saturating_duration_since(delivered.first_at);
-            if self.is_too_soon(now, delivered.sent_at) {
+            if !self.is_of_this_path(delivered.first_at) {
+                // Either path may have brought it.
+            } else if self.is_too_soon(now, delivered.sent_at) {
                 // It was the original, not the copy, RFC 4015.
                 if delivered.was_lost {
                     self.on_not_lost(now, delivered.tsn, progress);
@@ -189,9 +191,17 @@ impl<C: Clone> Flight<C> {
     /// A round-trip time, if it is known which transmission was acknowledged (Karn); otherwise the bounds that
     /// it lies in: without them a flight that is always sent twice would never be measured.
     fn on_rtt(&mut self, now: Instant, newest: &Delivered) {
+        if !self.is_of_this_path(newest.sent_at) {
+            return;
+        }
         let since_last = now.saturating_duration_since(newest.sent_at);
         let since_first = now.saturating_duration_since(newest.first_at);
-        if newest.times == 1 {
+        if !self.is_of_this_path(newest.first_at) {
+            // The original may have come by the path before, which says nothing about what left after it.
+            if self.rtt.may_be(since_last) {
+                self.rack.on_delivered(now, newest.sent_at, newest.serial);
+            }
+        } else if newest.times == 1 {
             self.rtt.on_sample(now, since_last);
             self.rack.on_delivered(now, newest.sent_at, newest.serial);
         } else if self.is_too_soon(now, newest.sent_at) {
@@ -224,7 +234,8 @@ impl<C: Clone> Flight<C> {
             before,
             in_flight: self.ledger.in_flight,
             sent_at: newest.sent_at,
-            rtt: is_original.then(|| now.saturating_duration_since(newest.sent_at)),
+            rtt: (is_original && self.is_of_this_path(newest.sent_at))
+                .then(|| now.saturating_duration_since(newest.sent_at)),
             smoothed: self.rtt.smoothed(),
             sample,
             delivered: self.rate.delivered,
@@ -237,12 +248,20 @@ impl<C: Clone> Flight<C> {
     pub(super) fn find_lost(&mut self, now: Instant, persistent: bool) -> usize {
         self.reorder_at = None;
         let (mut count, mut bytes, mut newest_at) = (0, 0, None);
+        let mut lose = |flight: &mut Self, tsn, sent_at: Instant| {
+            let size = flight.take_for_lost(tsn);
+            count += 1;
+            if flight.is_of_this_path(sent_at) {
+                newest_at = newest_at.max(Some(sent_at));
+                bytes += size;
+            }
+        };
         while let Some((_, tsn)) = self.order.oldest_unknown(&self.ledger)
             && self.order.is_known(tsn)
+            && let Some(sent) = self.ledger.get(tsn)
         {
-            newest_at = newest_at.max(self.ledger.get(tsn).map(|sent| sent.sent_at));
-            bytes += self.take_for_lost(tsn);
-            count += 1;
+            let sent_at = sent.sent_at;
+            lose(self, tsn, sent_at);
         }
         while let Some((serial, tsn)) = self.order.oldest(&self.ledger)
             && let Some(sent) = self.ledger.get(tsn)
@@ -253,15 +272,14 @@ impl<C: Clone> Flight<C> {
                 break;
             }
             if self.order.is_known(tsn) {
-                newest_at = newest_at.max(Some(sent.sent_at));
-                bytes += self.take_for_lost(tsn);
-                count += 1;
+                let sent_at = sent.sent_at;
+                lose(self, tsn, sent_at);
             } else {
                 self.ledger.mark_unknown(tsn);
                 self.order.set_aside();
             }
         }
-        let Some(sent_at) = newest_at else { return 0 };
+        let Some(sent_at) = newest_at else { return count };
         self.rate.lost += bytes as u64;
         self.copies.on_loss(now);
         let in_flight = self.ledger.in_flight;

@@ -20,7 +20,7 @@ use super::rate::Rate;
 use super::rtt::Rtt;
 use super::spurious::Recovery;
 use super::tsn::Tsn;
-use crate::peer::engine::congestion::{Controller, Pacer};
+use crate::peer::engine::congestion::{Algorithm, Controller, Pacer};
 
 /// Of a DATA chunk; I-DATA has 20. The rest of a packet is counted when it is closed.
 const CHUNK_HEADER: usize = 16;
@@ -44,6 +44,9 @@ pub(crate) struct Flight<C> {
     pub(super) recovery: Recovery,
     pub(super) rate: Rate,
     pub(super) controller: Box<dyn Controller>,
+    pub(super) congestion: Algorithm,
+    /// When the path began to be this one: what left before says nothing about it. `None`: it was never another.
+    pub(super) moved_at: Option<Instant>,
     pub(super) pacer: Pacer,
     pub(super) stats: Stats,
     /// When the reordering window of the oldest transmission ends.
@@ -133,6 +136,8 @@ impl<C: Clone> Flight<C> {
             rate: Rate::new(now),
             // A first number is drawn at random, RFC 9260 5.3.1: no two flows have the same.
             controller: config.congestion.controller(config.max_packet, rtt, now, first.0.into()),
+            congestion: config.congestion,
+            moved_at: None,
             pacer: Pacer::new(config.max_packet, now),
             stats: Stats::default(),
             reorder_at: None,

@@ -3,7 +3,8 @@
 //! Floor 1, engine, between `congestion`, which it asks how much may be under way, and `sctp`, whose chunks it
 //! keeps until they are acknowledged. [`Flight`] is the whole of it to others; the parts are one idea each:
 //! the ledger of chunks, [round-trip times](rtt), [losses by time](rack), [probes](probe),
-//! [early copies](copies), [retransmissions that were not needed](spurious), [delivery rate](rate).
+//! [early copies](copies), [retransmissions that were not needed](spurious), [delivery rate](rate),
+//! [another path](path).
 //!
 //! # Invariant
 //! While a chunk is under way, a timer is set that ends in its acknowledgement, its retransmission or
@@ -20,6 +21,7 @@ mod copies;
 mod flight;
 mod ledger;
 mod order;
+mod path;
 mod probe;
 mod rack;
 mod rate;

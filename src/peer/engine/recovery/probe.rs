@@ -60,6 +60,11 @@ impl Probe {
         }
     }
 
+    /// The path is another: what was not answered was not asked there. It is asked at once.
+    pub(super) fn restart(&mut self, now: Instant) {
+        (self.unanswered, self.credit, self.since) = (0, 1, now);
+    }
+
     /// There is nothing to probe with.
     pub(super) fn withdraw(&mut self) {
         self.credit = 0;

@@ -50,6 +50,14 @@ impl Rate {
         }
     }
 
+    /// The path is another: what left before says nothing about its rate.
+    pub(super) fn forget(&mut self, now: Instant) {
+        (self.delivered_at, self.first_sent_at) = (now, now);
+        // No snapshot so far has that much.
+        self.delivered += 1;
+        (self.trusted_from, self.limited_until) = (self.delivered, 0);
+    }
+
     /// For a chunk that leaves now, with so much under way before it.
     pub(super) fn snapshot(&mut self, now: Instant, in_flight: usize) -> Snapshot {
         if in_flight == 0 {

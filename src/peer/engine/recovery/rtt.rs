@@ -25,13 +25,28 @@ pub(crate) struct Rtt {
     latest: Duration,
     floor: Duration,
     is_measured: bool,
+    /// Something else has measured it.
+    is_hinted: bool,
 }
 
 impl Rtt {
     /// A path that was not measured yet, or by ICE only. `floor` is that of [`Rtt::rto`].
     pub(crate) fn new(hint: Option<Duration>, floor: Duration) -> Self {
         let smoothed = hint.unwrap_or(INITIAL);
-        Self { smoothed, variance: smoothed / 2, least: None, latest: smoothed, floor, is_measured: false }
+        Self {
+            smoothed,
+            variance: smoothed / 2,
+            least: None,
+            latest: smoothed,
+            floor,
+            is_measured: false,
+            is_hinted: hint.is_some(),
+        }
+    }
+
+    /// Of another path, with the same floor.
+    pub(super) fn anew(&self, hint: Option<Duration>) -> Self {
+        Self::new(hint, self.floor)
     }
 
     /// A round trip took so long. `at` is now.
@@ -66,6 +81,12 @@ impl Rtt {
     /// Whether there was a sample.
     pub(crate) fn is_measured(&self) -> bool {
         self.is_measured
+    }
+
+    /// Whether a round trip may take so little; yes, if nothing is known.
+    pub(super) fn may_be(&self, took: Duration) -> bool {
+        let least = self.least();
+        !(self.is_measured || self.is_hinted) || took >= least - least / 8
     }
 
     /// RTO, RFC 6298 2.3, with our floor.

@@ -216,8 +216,8 @@ fn a_path_that_falls_silent_gives_way_to_one_that_speaks() {
             })
         };
         world.until(timing::DOUBT + ms(200), moved);
-        // SCTP's time-outs have doubled meanwhile.
-        world.until(ms(3_000), |world| world.texts(A) == ["two"] && world.texts(B) == ["one"]);
+        // A round trip and a half: SCTP's time-outs had doubled meanwhile, and begin anew.
+        world.until(ms(40), |world| world.texts(A) == ["two"] && world.texts(B) == ["one"]);
         world.run(ms(60_000));
         assert_eq!((world.phase(A), world.phase(B)), (Phase::Connected, Phase::Connected));
         for side in [A, B] {

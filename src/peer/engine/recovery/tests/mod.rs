@@ -6,6 +6,7 @@ use super::flight::PathDead;
 use super::sack::{SackError, SackOutcome};
 use super::*;
 
+mod path;
 mod random;
 
 const MS: Duration = Duration::from_millis(1);

@@ -68,6 +68,12 @@ impl Association {
         if silence >= patience {
             return self.end(CloseReason::Silent);
         }
+        self.ask_if_there(now);
+    }
+
+    /// A HEARTBEAT, with how long nothing has come.
+    pub(super) fn ask_if_there(&mut self, now: Instant) {
+        let silence = now.saturating_duration_since(self.heartbeats.heard);
         let mut value = Vec::new();
         let count = u64::try_from(silence.as_millis()).unwrap_or(u64::MAX);
         value.parameter(HEARTBEAT_INFO, |value| value.extend_from_slice(&count.to_be_bytes()));

@@ -213,6 +213,18 @@ impl Association {
         rtt.is_measured().then(|| rtt.smoothed())
     }
 
+    /// Packets take another path from now on, on which something else (ICE) measured this round-trip time. What was
+    /// learned of the one before is forgotten (RFC 9260 7.2.1), and the peer is asked at once for what it has not
+    /// acknowledged; if there is nothing, a HEARTBEAT (8.3) shows it the new path. Poll for packets afterwards.
+    pub(crate) fn path_changed(&mut self, now: Instant, rtt: Option<Duration>) {
+        self.config.rtt = rtt.or(self.config.rtt);
+        let Some(transfer) = self.transfer.as_mut().filter(|_| self.state.is_connected()) else { return };
+        transfer.flight.path_changed(now, rtt);
+        if transfer.flight.is_empty() {
+            self.ask_if_there(now);
+        }
+    }
+
     /// What it has seen so far.
     pub(crate) fn stats(&self) -> Stats {
         let transfer = self.transfer.as_ref();

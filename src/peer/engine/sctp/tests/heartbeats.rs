@@ -50,3 +50,19 @@ fn data_without_any_answer_ends_it_too() {
     assert!(pair.run_until(Duration::from_secs(120), |pair| pair.closed(0).is_some()));
     assert_eq!(pair.closed(0), Some(&CloseReason::Silent));
 }
+
+#[test]
+fn another_path_is_shown_to_the_peer_at_once() {
+    let mut pair = pair(None);
+    pair.run(Duration::from_secs(5));
+    let seen = Rc::new(RefCell::new(Vec::new()));
+    let watched = Rc::clone(&seen);
+    pair.watch = Some(Box::new(move |from, packet| {
+        watched.borrow_mut().push((from, kinds(packet)));
+        true
+    }));
+    let now = pair.now;
+    pair.sides[0].sctp.path_changed(now, None);
+    pair.run(Duration::from_millis(100));
+    assert_eq!(*seen.borrow(), [(0, vec![kind::HEARTBEAT]), (1, vec![kind::HEARTBEAT_ACK])]);
+}
