@@ -216,7 +216,6 @@ fn a_path_that_falls_silent_gives_way_to_one_that_speaks() {
             })
         };
         world.until(timing::DOUBT + ms(200), moved);
-        // A round trip and a half: SCTP's time-outs had doubled meanwhile, and begin anew.
         world.until(ms(40), |world| world.texts(A) == ["two"] && world.texts(B) == ["one"]);
         world.run(ms(60_000));
         assert_eq!((world.phase(A), world.phase(B)), (Phase::Connected, Phase::Connected));
@@ -227,6 +226,27 @@ fn a_path_that_falls_silent_gives_way_to_one_that_speaks() {
         world.lose = Box::new(|_| false);
         world.send(A, "three");
         world.until(ms(1_000), |world| world.texts(B).len() == 2);
+    }
+}
+
+#[test]
+fn what_waited_for_a_failover_arrives_within_a_round_trip_though_time_outs_had_doubled() {
+    for number in 0..12 {
+        let mut world = World::new(number);
+        let [one, two] = [host("10.0.0.1:1000"), host("10.0.1.1:1001")];
+        world.dial_from(&[one, two], &[host("10.0.0.2:2000")]);
+        world.until_open();
+        world.run(ms(10_000));
+        let gone = address("10.0.0.1:1000");
+        world.lose = Box::new(move |one| one.from == gone || one.to == gone);
+        world.run(ms(40 * number));
+        world.send(A, "waits");
+        let moved = |world: &mut World| {
+            let path = world.connection(A).state().path.unwrap();
+            path.local_address == "10.0.1.1:1001"
+        };
+        world.until(timing::DOUBT + ms(200), moved);
+        world.until(ms(20), |world| world.texts(B) == ["waits"]);
     }
 }
 
