@@ -79,12 +79,16 @@ fn changed_bytes_are_never_believed_and_never_panic() {
 
 /// A check that the peer could have sent.
 fn check(from: &Connection, to: &Connection) -> Vec<u8> {
-    let (ours, theirs) = (from.ice.credentials(), to.ice.credentials());
-    let username = format!("{}:{}", theirs.ufrag, ours.ufrag);
+    check_signed(from, to, &to.ice.credentials().pass)
+}
+
+/// A check with the right names, signed with this password.
+fn check_signed(from: &Connection, to: &Connection, password: &str) -> Vec<u8> {
+    let username = format!("{}:{}", to.ice.credentials().ufrag, from.ice.credentials().ufrag);
     let message = StunMessage::binding_request(&username, TransId::new(), false, 1, 1, false);
     let mut bytes = vec![0; 300];
     let hmac = |key: &[u8], parts: &[&[u8]]| DefaultSha1HmacProvider.sha1_hmac(key, parts);
-    let length = message.to_bytes(Some(theirs.pass.as_bytes()), &mut bytes, hmac).unwrap();
+    let length = message.to_bytes(Some(password.as_bytes()), &mut bytes, hmac).unwrap();
     bytes.truncate(length);
     bytes
 }
@@ -140,23 +144,61 @@ fn answers_that_name_ever_new_addresses_of_ours_are_kept_within_bounds() {
     assert!(known < 110, "{known}");
 }
 
+const STRANGER: &str = "10.7.7.7:7";
+
+/// Hands this to the caller as if it came from there; what the caller then sends, and where.
+fn told(world: &mut World, from: &str, mut bytes: Vec<u8>) -> Vec<(SocketAddr, Vec<u8>)> {
+    let now = world.now;
+    world.connection(A).handle_input(now, address(from), address("10.0.0.1:1000"), Udp, &mut bytes);
+    let (mut sent, mut buffer) = (Vec::new(), Vec::new());
+    while let Some(transmit) = world.connection(A).poll_transmit(now, &mut buffer) {
+        sent.push((transmit.destination, buffer.clone()));
+    }
+    sent
+}
+
 #[test]
-fn strangers_checks_and_hellos_are_not_answered() {
+fn a_stranger_who_knows_all_but_the_password_gets_no_answer() {
     let mut world = World::new(1);
     world.open();
     world.run(ms(100));
-    let now = world.now;
-    let mut forged = check(&world.sides[A].connection, &world.sides[A].connection);
-    // Signed with a password that is not ours.
-    let last = forged.len() - 10;
-    forged[last] ^= 1;
-    let (from, to) = (address("10.7.7.7:7"), address("10.0.0.1:1000"));
-    world.connection(A).handle_input(now, from, to, Udp, &mut forged);
-    world.connection(A).handle_input(now, from, to, Udp, &mut [22, 254, 253, 0, 0, 0, 0, 0, 0, 0, 9, 0, 0]);
-    let mut buffer = Vec::new();
-    while let Some(transmit) = world.connection(A).poll_transmit(now, &mut buffer) {
-        assert_ne!(transmit.destination, from);
-    }
+    let [caller, answerer] = world.sides.each_ref().map(|side| &side.connection);
+    let forged = check_signed(answerer, caller, &answerer.ice.credentials().pass);
+    let genuine = check(answerer, caller);
+    let answers =
+        |sent: Vec<(SocketAddr, Vec<u8>)>| sent.iter().filter(|(to, _)| *to == address(STRANGER)).count();
+    assert_eq!(answers(told(&mut world, STRANGER, forged)), 0);
+    assert!(answers(told(&mut world, STRANGER, genuine)) > 0, "whoever knows it is answered");
+}
+
+#[test]
+fn a_hello_of_the_peer_counts_only_from_where_the_peer_proved_to_be() {
+    let mut world = World::new(1);
+    world.keep_trace = true;
+    world.lose = Box::new(|one| one.by == B && one.is_handshake());
+    world.dial();
+    world.run(ms(400));
+    let hello =
+        world.trace.iter().find(|(_, one)| one.by == B && one.is_handshake()).unwrap().1.bytes.clone();
+    let answers = |sent: Vec<(SocketAddr, Vec<u8>)>| sent.iter().filter(|(_, one)| one[0] == 22).count();
+    assert_eq!(answers(told(&mut world, STRANGER, hello.clone())), 0);
+    assert!(answers(told(&mut world, "10.0.0.2:2000", hello)) > 0, "it would have been answered");
+}
+
+#[test]
+fn a_message_of_the_peer_counts_only_from_where_the_peer_proved_to_be() {
+    let mut world = World::new(1);
+    world.open();
+    world.run(ms(100));
+    world.keep_trace = true;
+    world.lose = Box::new(|one| one.by == B && !one.is_stun());
+    world.send(B, "mine");
+    world.run(ms(1));
+    let record = world.trace.iter().find(|(_, one)| one.by == B && !one.is_stun()).unwrap().1.bytes.clone();
+    told(&mut world, STRANGER, record.clone());
+    assert_eq!(world.connection(A).receive(DATA), None);
+    told(&mut world, "10.0.0.2:2000", record);
+    assert_eq!(world.connection(A).receive(DATA), Some(Message::binary("mine")));
 }
 
 #[test]
