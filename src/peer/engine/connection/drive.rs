@@ -21,6 +21,16 @@ const MAX_EARLY: usize = 8;
 /// The largest of them, in bytes.
 const MAX_EARLY_DATAGRAM: usize = 2048;
 
+/// What was heard of the peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Said {
+    /// A check.
+    Asks,
+    /// The answer to one of ours.
+    Answers,
+    Data,
+}
+
 impl Connection {
     /// Takes one datagram. `to`: the address of ours where it came in, the base of a candidate or a relayed
     /// address. Its bytes are overwritten: they serve as scratch space.
@@ -39,8 +49,8 @@ impl Connection {
         match datagram.first() {
             // RFC 7983 7.
             Some(0..=3) => match self.ice.handle_stun(now, from, to, protocol, datagram) {
-                Stun::Request => self.hear(now, from, to, false),
-                Stun::Response => self.hear(now, from, to, true),
+                Stun::Request => self.hear(now, from, to, Said::Asks),
+                Stun::Response => self.hear(now, from, to, Said::Answers),
                 Stun::Ignored => {}
             },
             Some(20..=63) => self.handle_dtls(now, from, to, datagram),
@@ -134,7 +144,7 @@ impl Connection {
             Record::CloseNotify => ended = true,
         });
         if heard {
-            self.hear(now, from, to, false);
+            self.hear(now, from, to, Said::Data);
         }
         if let Err(failure) = result {
             self.fail(now, failure);
@@ -147,11 +157,14 @@ impl Connection {
     }
 
     /// Something that only the peer can have said. On the path it is a sign of life.
-    fn hear(&mut self, now: Instant, from: SocketAddr, to: SocketAddr, answer: bool) {
+    fn hear(&mut self, now: Instant, from: SocketAddr, to: SocketAddr, said: Said) {
         let on_path = self.path.is_some_and(|path| path.destination == from && path.source == to);
         if !on_path {
-            self.life.hear_elsewhere(now);
-        } else if self.life.hear(now, answer) {
+            if said == Said::Data {
+                self.elsewhere = Some((from, to));
+            }
+            self.life.hear_elsewhere(now, said == Said::Data);
+        } else if self.life.hear(now, said == Said::Answers) {
             self.tell_state();
         }
     }
@@ -169,14 +182,53 @@ impl Connection {
                 self.ice.doubt(now);
                 self.follow_path(now);
             }
+            Some(Due::Left) => {
+                if before != *self.life.phase() {
+                    self.tell_state();
+                }
+                self.follow_peer(now);
+            }
             Some(Due::Fail(failure)) => self.fail(now, failure),
             Some(Due::NoPath(looked)) => {
                 let (here, there, hint) = (self.ice.local().0.len(), self.ice.known(), self.hint());
-                self.fail(now, Failure::NoPath { looked, here, there, hint });
+                let no_path = Failure::NoPath { looked, here, there, hint };
+                let failure = self.orphaned.take().map_or(no_path, Failure::Relay);
+                self.fail(now, failure);
             }
             None if before != *self.life.phase() => self.tell_state(),
             None => {}
         }
+    }
+
+    /// The peer has left the path. Who controls looks which pair works; the other follows, so that the two never
+    /// trade places.
+    fn follow_peer(&mut self, now: Instant) {
+        match self.config.role {
+            Role::Caller => self.ice.doubt(now),
+            Role::Answerer => {
+                if let Some((from, to)) = self.elsewhere {
+                    self.ice.follow(now, from, to);
+                }
+            }
+        }
+        self.follow_path(now);
+    }
+
+    /// A relay of ours is gone: `relay` is its address, `why` names its server. If packets take it, another pair takes
+    /// over at once; while there is none, one is looked for, and then the connection fails.
+    pub(crate) fn lose_relay(&mut self, now: Instant, relay: SocketAddr, why: &str) {
+        if self.life.phase().is_final() {
+            return;
+        }
+        let has_path = self.ice.lose_relay(now, relay);
+        if !self.ice.can_be_reached() && self.ice.local().1 {
+            return self.fail(now, Failure::Relay(why.to_owned()));
+        }
+        if !has_path {
+            self.orphaned = Some(why.to_owned());
+            self.life.orphan(now);
+        }
+        self.pump(now);
     }
 
     fn follow_path(&mut self, now: Instant) {
@@ -189,6 +241,7 @@ impl Connection {
         }
         let is_first = self.path.is_none();
         self.path = path;
+        (self.elsewhere, self.orphaned) = (None, None);
         self.life.moved(now);
         self.life.enter(Phase::Connected);
         self.tell_state();

@@ -33,6 +33,9 @@ pub(crate) enum Failure {
         /// What they say about the network; may be empty.
         hint: &'static str,
     },
+    /// Our relay is gone, and no other pair of candidates works. Names the relay's server.
+    #[error("the relay in use is lost and no other path to the peer works ({0})")]
+    Relay(String),
     /// A path was found, and no channel came of it.
     #[error("a path was found, but the peer finished no handshake on it")]
     Handshake,

@@ -25,6 +25,10 @@ pub(super) struct Life {
     elsewhere: Option<Instant>,
     /// When this path was doubted.
     doubted: Option<Instant>,
+    /// When the path began to be this one.
+    moved: Option<Instant>,
+    /// When the peer's data first came on another pair and nothing on the path since.
+    left: Option<Instant>,
 }
 
 /// What a deadline brought.
@@ -34,6 +38,8 @@ pub(super) enum Due {
     Fail(Failure),
     /// The path is silent and another pair is not.
     Doubt,
+    /// The peer sends its data on another pair, and says nothing on the path.
+    Left,
 }
 
 impl Life {
@@ -49,6 +55,8 @@ impl Life {
             heard: None,
             elsewhere: None,
             doubted: None,
+            moved: None,
+            left: None,
         }
     }
 
@@ -71,6 +79,11 @@ impl Life {
         self.looking = Some((now, now + patience));
     }
 
+    /// The path is gone, and there is no other: one must be found.
+    pub(super) fn orphan(&mut self, now: Instant) {
+        self.looking = Some((now, now + timing::ORPHANED));
+    }
+
     /// Looking ended with a path.
     pub(super) fn found(&mut self) {
         self.looking = None;
@@ -82,7 +95,8 @@ impl Life {
             self.shaking = Some(now + timing::HANDSHAKE);
         }
         self.heard = Some((now, now));
-        self.doubted = None;
+        (self.doubted, self.left) = (None, None);
+        self.moved = Some(now);
     }
 
     /// Messages may be sent.
@@ -92,6 +106,7 @@ impl Life {
 
     /// Something of the peer came over the path; whether it ends a silence.
     pub(super) fn hear(&mut self, now: Instant, answer: bool) -> bool {
+        self.left = None;
         if let Some((heard, consent)) = &mut self.heard {
             *heard = now;
             if answer {
@@ -101,9 +116,19 @@ impl Life {
         self.phase == Phase::Disconnected && self.enter(Phase::Connected)
     }
 
-    /// Something of the peer came on another pair.
-    pub(super) fn hear_elsewhere(&mut self, now: Instant) {
+    /// Something of the peer came on another pair; whether it was data.
+    pub(super) fn hear_elsewhere(&mut self, now: Instant, data: bool) {
         self.elsewhere = Some(now);
+        if data {
+            self.left.get_or_insert(now);
+        }
+    }
+
+    /// When the peer counts as gone from the path.
+    fn leaves(&self) -> Option<Instant> {
+        let at = (self.left? + timing::LEFT).max(self.moved? + 2 * timing::LEFT);
+        let at = self.doubted.map_or(at, |doubted| at.max(doubted + timing::DOUBT));
+        self.looking.is_none().then_some(at)
     }
 
     /// When the path becomes doubtful: silent for a while, with another pair that speaks.
@@ -127,7 +152,7 @@ impl Life {
             (_, Some(_)) => Some(heard + self.disconnected),
         });
         let consent = self.heard.map(|(_, answered)| answered + timing::CONSENT);
-        [looking, self.shaking, silence, consent, self.doubtful()].into_iter().flatten().min()
+        [looking, self.shaking, silence, consent, self.doubtful(), self.leaves()].into_iter().flatten().min()
     }
 
     /// What is due. `Disconnected` is entered here; whether it was is seen at [`phase`](Self::phase).
@@ -154,6 +179,10 @@ impl Life {
         }
         if silence >= self.disconnected && self.phase == Phase::Connected {
             self.enter(Phase::Disconnected);
+        }
+        if self.leaves().is_some_and(|at| now >= at) {
+            (self.doubted, self.left) = (Some(now), None);
+            return Some(Due::Left);
         }
         if self.doubtful().is_some_and(|at| now >= at) {
             self.doubted = Some(now);

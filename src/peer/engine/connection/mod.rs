@@ -81,6 +81,10 @@ pub(crate) struct Connection {
     ice: Ice,
     /// The path of the last [`Event::State`].
     path: Option<Route>,
+    /// Where data last came that was not on the path: from there to here.
+    elsewhere: Option<(SocketAddr, SocketAddr)>,
+    /// Which relay was lost, while there is no other path.
+    orphaned: Option<String>,
     dtls: Option<Dtls>,
     /// Datagrams of DTLS that came before the peer's description.
     early: Vec<Early>,
@@ -112,6 +116,8 @@ impl Connection {
             negotiation: Negotiation::new(config.role, identity.fingerprint()),
             ice: Ice::new(config.role == Role::Caller, config.relay_only, config.lost),
             path: None,
+            elsewhere: None,
+            orphaned: None,
             dtls: None,
             early: Vec::new(),
             association: None,

@@ -57,6 +57,14 @@ pub(super) const DOUBT: Duration = Duration::from_secs(3);
 /// How lately another pair must have spoken for that: it is probed every 2 s.
 pub(super) const SPOKEN: Duration = Duration::from_millis(2_500);
 
+/// Silence on the path after which it is taken for left by the peer, when its data comes on another pair: above the
+/// jitter between two paths. Twice as long after a move, which the peer may only be about to follow.
+pub(super) const LEFT: Duration = Duration::from_millis(250);
+
+/// How long another way is looked for when the relay that was used is lost: many checks of each pair, and short enough
+/// that whoever waits can dial again.
+pub(super) const ORPHANED: Duration = Duration::from_secs(2);
+
 /// Silence until `Disconnected`. pion's value: two probes and their repeats lost.
 pub(super) const DISCONNECTED: Duration = Duration::from_secs(5);
 

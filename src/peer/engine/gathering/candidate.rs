@@ -65,6 +65,8 @@ impl fmt::Display for Leg {
 #[error("{server}: {why}")]
 pub(crate) struct ServerFailure {
     pub(crate) server: IceUrl,
+    /// The relayed address that is gone with it: nothing takes that way any more.
+    pub(crate) relay: Option<SocketAddr>,
     pub(crate) why: Why,
 }
 

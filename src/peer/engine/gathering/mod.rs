@@ -121,7 +121,11 @@ pub(crate) enum Event {
 
 impl Event {
     fn failed(server: IceUrl, why: Why) -> Self {
-        Self::Failed(ServerFailure { server, why })
+        Self::Failed(ServerFailure { server, relay: None, why })
+    }
+
+    fn lost(server: IceUrl, relay: SocketAddr, why: Why) -> Self {
+        Self::Failed(ServerFailure { server, relay: Some(relay), why })
     }
 }
 

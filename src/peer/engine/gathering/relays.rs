@@ -186,16 +186,14 @@ impl Relays {
     /// The stream broke, or never stood.
     pub(super) fn disconnected(&mut self, around: &mut Surroundings<'_>, stream: StreamId, why: String) {
         let Some(at) = self.relays.iter().position(|relay| relay.via == Via::Stream(stream)) else { return };
-        let why = match self.relays.get(at).and_then(Relay::relayed) {
-            Some(_) => Why::Lost(why),
-            None => Why::Connect(why),
-        };
         let relay = self.relays.swap_remove(at);
-        self.ended(around, relay.server, why);
+        let relayed = relay.relayed();
+        let why = if relayed.is_some() { Why::Lost(why) } else { Why::Connect(why) };
+        self.ended(around, relay.server, relayed, why);
     }
 
-    /// An address of this server is of no use.
-    fn ended(&mut self, around: &mut Surroundings<'_>, id: ServerId, why: Why) {
+    /// An address of this server is of no use, or not any more: `relayed` is gone.
+    fn ended(&mut self, around: &mut Surroundings<'_>, id: ServerId, relayed: Option<SocketAddr>, why: Why) {
         let Some(server) = self.servers.iter_mut().find(|server| server.id == id) else { return };
         match server.state {
             State::Trying => {
@@ -207,7 +205,11 @@ impl Relays {
                 if !self.relays.iter().any(|relay| relay.server == id && relay.relayed().is_some()) =>
             {
                 server.state = State::Failed;
-                around.events.push_back(Event::failed(server.url.clone(), why));
+                let url = server.url.clone();
+                around.events.push_back(match relayed {
+                    Some(relay) => Event::lost(url, relay, why),
+                    None => Event::failed(url, why),
+                });
             }
             _ => {}
         }
@@ -228,9 +230,9 @@ impl Relays {
                     self.redirected(around, id, to, other);
                     at = 0;
                 }
-                Some(TurnEvent::Over(why)) => {
+                Some(TurnEvent::Over { relayed, why }) => {
                     self.forget(around, at);
-                    self.ended(around, id, why);
+                    self.ended(around, id, relayed, why);
                     at = 0;
                 }
                 None if relay.client.as_ref().is_some_and(Client::is_over) => self.forget(around, at),

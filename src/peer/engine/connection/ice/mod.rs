@@ -5,11 +5,13 @@
 //! fast, what of the peer is believed, and bounds on all that the peer can make grow.
 //!
 //! # Invariant
-//! The path is always the newest nomination, and stays until there is another, a restart included. At most
+//! The path is the newest nomination, and stays until there is another, a restart included; but for a relay that is
+//! gone, and a peer that has left it ([`loss`]). At most
 //! [`MAX_CANDIDATES`] candidates of the peer and [`MAX_HEARD`] pairs of addresses that it wrote from are kept.
 
 mod candidates;
 mod local;
+mod loss;
 mod remote;
 mod secret;
 
@@ -85,6 +87,12 @@ pub(super) struct Ice {
     held: Option<Held>,
     heard: Vec<(SocketAddr, SocketAddr)>,
     path: Option<Route>,
+    /// Whether the path is that of the crate's newest nomination.
+    nominated: bool,
+    /// The path is over a relay that is gone.
+    orphaned: bool,
+    /// Where checks of ours were answered, and when last.
+    answered: Vec<(Route, Instant)>,
     /// When the crate was last given its time.
     advanced: Option<Instant>,
     /// A nomination came that nobody was told of.
@@ -125,6 +133,9 @@ impl Ice {
             held: Some(Held::default()),
             heard: Vec::new(),
             path: None,
+            nominated: false,
+            orphaned: false,
+            answered: Vec::new(),
             advanced: None,
             found: false,
             pace: Pace::Looking,
@@ -157,6 +168,7 @@ impl Ice {
         self.names = 0;
         self.held = Some(Held::default());
         self.heard.clear();
+        self.answered.clear();
         self.look();
     }
 
@@ -189,6 +201,9 @@ impl Ice {
         }
         if !self.heard.contains(&(from, to)) && self.heard.len() < MAX_HEARD {
             self.heard.push((from, to));
+        }
+        if response {
+            self.note_answer(now, Route { protocol, source: to, destination: from });
         }
         if request && self.agent.remote_credentials().is_some() {
             self.release();
@@ -248,9 +263,9 @@ impl Ice {
         Path::new((local, route.source.to_string()), (remote, route.destination.to_string()))
     }
 
-    /// The newest round trip time on the path, measured by checks.
+    /// The newest round trip time on the path, measured by checks; `None` on one that was not nominated.
     pub(super) fn rtt(&self) -> Option<Duration> {
-        self.agent.nominated_pair_rtt()
+        self.agent.nominated_pair_rtt().filter(|_| self.nominated)
     }
 
     /// The next STUN packet, appended to `out`.
@@ -322,6 +337,7 @@ impl Ice {
             let IceAgentEvent::NominatedSend { proto, source, destination } = event else { continue };
             let Some(protocol) = local::transport(proto) else { continue };
             self.path = Some(Route { protocol, source, destination });
+            (self.nominated, self.orphaned) = (true, false);
             if self.pace == Pace::Looking {
                 self.found = true;
                 self.pace = Pace::Settling(now + timing::SETTLING);

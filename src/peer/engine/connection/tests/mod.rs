@@ -4,4 +4,5 @@ mod cost;
 mod hostile;
 mod living;
 mod opening;
+mod relays;
 mod world;

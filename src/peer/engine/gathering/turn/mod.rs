@@ -65,8 +65,8 @@ pub(super) enum Event {
     Allocated { relayed: SocketAddr, mapped: Option<SocketAddr> },
     /// It sends us to another server.
     Alternate(SocketAddr),
-    /// There is no relay, or none any more.
-    Over(Why),
+    /// There is no relay, or none any more: `relayed` is the address that is gone.
+    Over { relayed: Option<SocketAddr>, why: Why },
 }
 
 /// What a message from the server was.
@@ -276,9 +276,10 @@ impl Client {
     }
 
     fn end(&mut self, why: Why) {
+        let relayed = self.relayed();
         self.state = State::Over;
         self.requests.clear();
-        self.events.push_back(Event::Over(why));
+        self.events.push_back(Event::Over { relayed, why });
     }
 
     /// Deletes the allocation. Whatever else was under way is forgotten.
