@@ -290,6 +290,12 @@ impl<C: Clone> Flight<C> {
         self.ledger.first().previous()
     }
 
+    /// Bytes of user data that gap blocks acknowledge: kept until the cumulative acknowledgement, as the peer may take
+    /// them back.
+    pub(crate) fn kept_bytes(&self) -> usize {
+        self.ledger.kept
+    }
+
     /// Bytes on the wire that are under way.
     pub(crate) fn in_flight_bytes(&self) -> usize {
         self.ledger.in_flight

@@ -5,7 +5,7 @@
 //!
 //! # Invariant
 //! `in_flight` is the sum of `size` over the chunks that are under way, `unacknowledged` that of `bytes` over
-//! all that are not acknowledged, `acknowledged` their number.
+//! all that are not acknowledged, `kept` that of `bytes` over those that are, `acknowledged` their number.
 
 use std::collections::VecDeque;
 use std::time::Instant;
@@ -59,6 +59,8 @@ pub(super) struct Ledger<C> {
     pub(super) unknown: usize,
     pub(super) unacknowledged: usize,
     pub(super) acknowledged: usize,
+    /// Bytes of user data of these: the peer may take them back.
+    pub(super) kept: usize,
 }
 
 /// What of a chunk is needed after it was acknowledged.
@@ -79,7 +81,15 @@ pub(super) struct Delivered {
 
 impl<C> Ledger<C> {
     pub(super) fn new(first: Tsn) -> Self {
-        Self { first, entries: VecDeque::new(), in_flight: 0, unknown: 0, unacknowledged: 0, acknowledged: 0 }
+        Self {
+            first,
+            entries: VecDeque::new(),
+            in_flight: 0,
+            unknown: 0,
+            unacknowledged: 0,
+            acknowledged: 0,
+            kept: 0,
+        }
     }
 
     pub(super) fn first(&self) -> Tsn {
@@ -93,10 +103,6 @@ impl<C> Ledger<C> {
 
     pub(super) fn is_empty(&self) -> bool {
         self.entries.is_empty()
-    }
-
-    pub(super) fn len(&self) -> usize {
-        self.entries.len()
     }
 
     pub(super) fn get(&self, tsn: Tsn) -> Option<&Sent<C>> {
@@ -205,6 +211,7 @@ impl<C> Ledger<C> {
         self.first = tsn.next();
         if sent.state == State::Acknowledged {
             self.acknowledged -= 1;
+            self.kept -= sent.bytes;
             return Some((sent.chunk, None));
         }
         self.forget(sent.state, sent.size, sent.bytes);
@@ -242,6 +249,7 @@ impl<C> Ledger<C> {
         sent.skip = tsn.next();
         let (size, bytes) = (sent.size, sent.bytes);
         self.acknowledged += 1;
+        self.kept += bytes;
         self.forget(state, size, bytes);
         let sent = self.entries.get_mut(index)?;
         let delivered = sent.delivered(tsn);
@@ -259,6 +267,7 @@ impl<C> Ledger<C> {
             if sent.state == State::Acknowledged && !tsn.is_after(last) && !is_kept(tsn) {
                 sent.state = State::Lost;
                 self.acknowledged -= 1;
+                self.kept -= sent.bytes;
                 self.unacknowledged += sent.bytes;
                 lost.push(tsn);
             }

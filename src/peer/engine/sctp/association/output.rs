@@ -15,10 +15,17 @@ const MOST_REPLIES: usize = 8;
 /// Chunks that wait to be sent once each.
 const MOST_CHUNKS: usize = 16;
 
-/// Chunks that are sent and not cumulatively acknowledged, at most about 38 MB. Gap blocks have 16 bits (RFC 9260
+/// Chunks that are sent and not cumulatively acknowledged. Gap blocks have 16 bits (RFC 9260
 /// 3.3.4), and the numbers of a stream's messages too (SSN, 3.3.1): peers compare them by serial arithmetic,
 /// which holds for less than 2^15.
 const MOST_OUTSTANDING: i32 = 32_000;
+
+/// Bytes of messages that gap blocks acknowledge and that are kept all the same, for a peer that takes them back: who
+/// never acknowledges the first chunk makes us keep no more. Beside what the owner has to send; less than a chunk's
+/// overhead counts nothing, so that small messages have the other bound only. More than the window of any peer that
+/// we know, whose one stream waits for what was lost; with several streams that others read meanwhile, 1.25 round
+/// trips' worth.
+const MOST_KEPT: usize = 8 << 20;
 
 /// What has to be sent besides data and acknowledgements.
 #[derive(Debug, Default)]
@@ -172,9 +179,10 @@ impl Transfer {
         !outbound.is_empty() && self.flight.may_send(now)
     }
 
-    /// Whether so many chunks are not acknowledged that a gap block can hardly tell of another.
+    /// Whether so much was sent behind what is lost that a gap block can hardly tell of more, or that too much is kept.
     fn is_far_ahead(&self) -> bool {
-        self.flight.next_tsn().distance(self.flight.cumulative()) > MOST_OUTSTANDING
+        self.flight.kept_bytes() >= MOST_KEPT
+            || self.flight.next_tsn().distance(self.flight.cumulative()) > MOST_OUTSTANDING
     }
 
     /// Fills the packet with chunks of data: first those to send again, then new ones.

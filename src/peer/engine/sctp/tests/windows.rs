@@ -109,3 +109,55 @@ fn what_the_pacer_holds_back_leaves_without_being_asked_again() {
         assert!(pair.run_until(Duration::from_millis(500), |pair| pair.received(1, 0) > n), "message {n}");
     }
 }
+
+/// Side 0's first chunk of data from now on never arrives until `open` is set, however often it is sent; what is in a
+/// packet with it does.
+fn lose_the_first(pair: &mut Pair) -> Rc<Cell<bool>> {
+    /// A kind of chunk that is passed over (RFC 9260 3.2).
+    const UNKNOWN: u8 = 0xbf;
+    let open = Rc::new(Cell::new(false));
+    let (is_open, mut first) = (Rc::clone(&open), None);
+    pair.watch = Some(Box::new(move |from, packet| {
+        let mut at = 12;
+        while from == 0 && !is_open.get() && at < packet.len() {
+            let length = usize::from(u16::from_be_bytes([packet[at + 2], packet[at + 3]]));
+            let is_data = matches!(packet[at], kind::DATA | kind::I_DATA);
+            if is_data && *first.get_or_insert(packet[at + 4..at + 8].to_vec()) == packet[at + 4..at + 8] {
+                packet[at] = UNKNOWN;
+            }
+            at += length.next_multiple_of(4);
+        }
+        true
+    }));
+    open
+}
+
+#[test]
+fn a_peer_that_never_acknowledges_the_first_chunk_makes_us_keep_no_more_than_8_mib() {
+    let mut pair = Pair::connected(1, LinkConfig::default());
+    let open = lose_the_first(&mut pair);
+    pair.send(0, 1, vec![1; 100]);
+    pair.run(Duration::from_millis(20));
+    for _ in 0..800 {
+        pair.send(0, 2, vec![1; 16_384]);
+    }
+    pair.run(Duration::from_secs(20));
+    let arrived = pair.received(1, 2) * 16_384;
+    let most = (8 << 20) + pair.sides[0].sctp.stats().flight.window.max(64 << 10);
+    assert!((7 << 20..=most).contains(&arrived), "{arrived}");
+    open.set(true);
+    assert!(pair.run_until(Duration::from_secs(20), |pair| pair.received(1, 2) == 800), "it goes on");
+}
+
+#[test]
+fn small_messages_are_not_held_up_by_the_loss_of_one() {
+    let mut pair = Pair::connected(1, LinkConfig::default());
+    let _never = lose_the_first(&mut pair);
+    pair.send(0, 1, vec![1; 100]);
+    pair.run(Duration::from_millis(20));
+    for _ in 0..30_000 {
+        pair.send(0, 2, vec![1; 10]);
+    }
+    pair.run(Duration::from_secs(5));
+    assert_eq!(pair.received(1, 2), 30_000);
+}
