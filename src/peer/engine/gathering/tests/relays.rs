@@ -122,11 +122,12 @@ async fn a_relay_whose_server_is_killed_is_told_over_a_stream() {
     let Some(mut turn) = Turn::start(None) else { return };
     for url in [turn.tcp_url(), turn.tls_url()] {
         let mut driven = Driven::gathered(alice(&url), turn.trust()).await;
-        driven.relayed();
+        let relayed = driven.relayed();
         if url == turn.tls_url() {
             turn.kill();
             driven.until(|driven| !driven.failures.is_empty()).await;
             assert!(matches!(driven.why(), Some(Why::Lost(_))), "{:?}", driven.why());
+            assert_eq!(driven.failures[0].relay, Some(relayed));
         }
     }
     let driven = Driven::gathered(alice(&turn.tcp_url()), turn.trust()).await;

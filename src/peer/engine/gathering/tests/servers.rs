@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::script::{Script, Turn, at, binding};
 use crate::peer::engine::gathering::stun::{Class, Message, Writer, attribute, method};
-use crate::peer::engine::gathering::{Config, Handled, Via, Why};
+use crate::peer::engine::gathering::{Config, Handled, Leg, Via, Why};
 use crate::peer::{CandidateKind, IceServer};
 
 const BASE: &str = "10.0.0.2:4000";
@@ -299,10 +299,12 @@ fn an_allocation_is_refreshed_for_as_long_as_it_is_wanted_whatever_the_nonce() {
 fn a_server_that_is_killed_is_noticed_when_the_relay_expires() {
     let turn = Turn::new();
     let mut script = with_relay(&turn);
+    let relayed = script.of_kind(CandidateKind::Relay)[0].address;
     script.pass(Duration::from_secs(590));
     assert!(script.failures.is_empty());
     script.pass(Duration::from_secs(15));
     assert!(matches!(script.failures[0].why, Why::Lost(_)));
+    assert_eq!(script.failures[0].relay, Some(relayed), "what is gone is named");
     assert_eq!(script.gatherer.poll_timeout(), None);
 }
 
@@ -428,7 +430,7 @@ fn a_relay_over_a_stream_is_asked_for_once_it_stands() {
         script.gatherer.connected(script.now, stream);
         assert_eq!(turn.serve(&mut script, SERVER), [method::ALLOCATE; 2]);
         let relay = script.of_kind(CandidateKind::Relay)[0];
-        assert!(relay.leg.unwrap().is_stream());
+        assert_ne!(relay.leg.unwrap(), Leg::Udp);
         // A request in a stream is not repeated.
         script.pass(Duration::from_secs(540));
         assert_eq!(script.sent().len(), 1);
