@@ -16,10 +16,6 @@
 //! Whoever holds a handle works under the lock and sends in his own task; the driver reads, keeps the clock, and
 //! ends when the connection does. Dropping the channel closes everything.
 
-// The rooms have what their RFCs have, and tests for it; the seam does not ask for all of it yet (channels of DCEP,
-// priorities, restarts).
-#![allow(dead_code)]
-
 mod certificate;
 mod channel;
 mod congestion;

@@ -201,7 +201,7 @@ mod tests {
     }
 
     fn loss(now: Instant, sent_at: Instant, persistent: bool) -> Loss {
-        Loss { now, bytes: PACKET, in_flight: 0, sent_at, persistent }
+        Loss { now, bytes: PACKET, sent_at, persistent }
     }
 
     #[test]

@@ -123,8 +123,6 @@ pub(crate) struct Loss {
     pub(crate) now: Instant,
     /// Bytes found lost.
     pub(crate) bytes: usize,
-    /// Under way now, without them.
-    pub(crate) in_flight: usize,
     /// When the newest of them left.
     pub(crate) sent_at: Instant,
     /// Several probes in a row were lost with it: the path as it was known is gone, RFC 9002 7.6.

@@ -179,10 +179,6 @@ impl Dtls {
         }
     }
 
-    pub(super) fn is_connected(&self) -> bool {
-        self.stage == Stage::Connected
-    }
-
     fn refresh(&mut self, now: Instant) -> Result<(), Failure> {
         let stale = self.clock.map_or(CLOCK, |clock| now.saturating_duration_since(clock));
         if stale >= CLOCK || (stale > Duration::ZERO && self.stage != Stage::Connected) {

@@ -44,12 +44,6 @@ pub(crate) enum Leg {
     Tls,
 }
 
-impl Leg {
-    pub(crate) fn is_stream(self) -> bool {
-        self != Self::Udp
-    }
-}
-
 impl fmt::Display for Leg {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

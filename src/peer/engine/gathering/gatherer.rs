@@ -248,6 +248,10 @@ impl Gatherer {
 
     /// Lets a peer send to us through this relay, as soon as the server agrees; early, so that its first check
     /// is not lost. `false` when there is no such relay, when it is of the other family, or has too many peers.
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "a check asks for its permission itself, and waits for it")
+    )]
     pub(crate) fn permit(&mut self, now: Instant, relay: SocketAddr, peer: SocketAddr) -> bool {
         let found = self.relays.by_address(relay).and_then(|relay| relay.client.as_mut());
         found.is_some_and(|client| client.permit(now, peer))
@@ -274,6 +278,7 @@ impl Gatherer {
 
     /// From now on these servers' credentials are used; URLs that are not known are passed over. Relays that
     /// there are stay; servers tie them to the user name that they were made with.
+    #[cfg_attr(not(test), expect(dead_code, reason = "the seam has the servers of the beginning"))]
     pub(crate) fn set_credentials(&mut self, servers: &[IceServer]) {
         for new in servers {
             for server in self.relays.servers.iter_mut().filter(|server| new.urls.contains(&server.url)) {

@@ -282,8 +282,7 @@ impl<C: Clone> Flight<C> {
         let Some(sent_at) = newest_at else { return count };
         self.rate.lost += bytes as u64;
         self.copies.on_loss(now);
-        let in_flight = self.ledger.in_flight;
-        self.controller.on_loss(&Loss { now, bytes, in_flight, sent_at, persistent });
+        self.controller.on_loss(&Loss { now, bytes, sent_at, persistent });
         count
     }
 

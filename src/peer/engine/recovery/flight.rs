@@ -128,7 +128,7 @@ impl<C: Clone> Flight<C> {
             next_serial: 1,
             lost: VecDeque::new(),
             peer_window: peer_window as usize,
-            rtt: Rtt::new(rtt, config.rto_floor),
+            rtt: Rtt::new(rtt),
             rack: Rack::default(),
             probe: Probe::new(now),
             copies: Copies::new(config.early_copies),
@@ -297,6 +297,7 @@ impl<C: Clone> Flight<C> {
     }
 
     /// Bytes on the wire that are under way.
+    #[cfg(test)]
     pub(crate) fn in_flight_bytes(&self) -> usize {
         self.ledger.in_flight
     }

@@ -43,9 +43,6 @@ pub(crate) use tsn::Tsn;
 /// How a path's losses are found and answered.
 #[derive(Clone, Debug)]
 pub(crate) struct RecoveryConfig {
-    /// The least retransmission time-out. RFC 9260 has 1 s, for peers that acknowledge late; we ask for
-    /// acknowledgements at once, and a probe that was not needed costs a packet.
-    pub(crate) rto_floor: Duration,
     /// How long a peer may hold back an acknowledgement that was asked for at once.
     pub(crate) sack_delay: Duration,
     /// When small flights are sent twice.
@@ -61,7 +58,6 @@ pub(crate) struct RecoveryConfig {
 impl Default for RecoveryConfig {
     fn default() -> Self {
         Self {
-            rto_floor: Duration::from_millis(50),
             sack_delay: Duration::from_millis(10),
             early_copies: EarlyCopies::default(),
             congestion: Algorithm::default(),

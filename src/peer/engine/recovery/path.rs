@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use super::flight::Flight;
 use super::rack::Rack;
+use super::rtt::Rtt;
 use crate::peer::engine::congestion::Pacer;
 
 impl<C: Clone> Flight<C> {
@@ -19,7 +20,7 @@ impl<C: Clone> Flight<C> {
     /// say: poll for a packet afterwards.
     pub(crate) fn path_changed(&mut self, now: Instant, rtt: Option<Duration>) {
         self.moved_at = Some(now);
-        self.rtt = self.rtt.anew(rtt);
+        self.rtt = Rtt::new(rtt);
         self.rack = Rack::default();
         self.reorder_at = None;
         self.rate.forget(now);

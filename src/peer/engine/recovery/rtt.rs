@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 const INITIAL: Duration = Duration::from_millis(333);
 /// The least spread that is allowed for: timers and schedulers are not finer.
 const LEAST_SPREAD: Duration = Duration::from_millis(5);
-/// The most that the time-out grows to, RFC 9260 16.
+/// The most that a time-out is, RFC 9260 16.
 const GREATEST_RTO: Duration = Duration::from_secs(60);
 /// How long a least round-trip time is believed.
 const LEAST_FOR: Duration = Duration::from_secs(30);
@@ -22,36 +22,20 @@ pub(crate) struct Rtt {
     smoothed: Duration,
     variance: Duration,
     least: Option<(Duration, Instant)>,
-    latest: Duration,
-    floor: Duration,
     is_measured: bool,
     /// Something else has measured it.
     is_hinted: bool,
 }
 
 impl Rtt {
-    /// A path that was not measured yet, or by ICE only. `floor` is that of [`Rtt::rto`].
-    pub(crate) fn new(hint: Option<Duration>, floor: Duration) -> Self {
+    /// A path that was not measured yet, or by ICE only.
+    pub(crate) fn new(hint: Option<Duration>) -> Self {
         let smoothed = hint.unwrap_or(INITIAL);
-        Self {
-            smoothed,
-            variance: smoothed / 2,
-            least: None,
-            latest: smoothed,
-            floor,
-            is_measured: false,
-            is_hinted: hint.is_some(),
-        }
-    }
-
-    /// Of another path, with the same floor.
-    pub(super) fn anew(&self, hint: Option<Duration>) -> Self {
-        Self::new(hint, self.floor)
+        Self { smoothed, variance: smoothed / 2, least: None, is_measured: false, is_hinted: hint.is_some() }
     }
 
     /// A round trip took so long. `at` is now.
     pub(super) fn on_sample(&mut self, at: Instant, sample: Duration) {
-        self.latest = sample;
         if self.least.is_none_or(|(least, since)| sample <= least || at > since + LEAST_FOR) {
             self.least = Some((sample, at));
         }
@@ -66,11 +50,6 @@ impl Rtt {
     /// SRTT, RFC 6298 2.
     pub(crate) fn smoothed(&self) -> Duration {
         self.smoothed
-    }
-
-    /// The last sample.
-    pub(crate) fn latest(&self) -> Duration {
-        self.latest
     }
 
     /// The least sample of the last half minute; before the first, the smoothed one.
@@ -89,11 +68,6 @@ impl Rtt {
         !(self.is_measured || self.is_hinted) || took >= least - least / 8
     }
 
-    /// RTO, RFC 6298 2.3, with our floor.
-    pub(crate) fn rto(&self) -> Duration {
-        self.probe_after().clamp(self.floor, GREATEST_RTO)
-    }
-
     /// How long to wait for an acknowledgement that is not held back, RFC 9002 6.2.1.
     pub(crate) fn probe_after(&self) -> Duration {
         (self.smoothed + (4 * self.variance).max(LEAST_SPREAD)).min(GREATEST_RTO)
@@ -109,22 +83,22 @@ mod tests {
     #[test]
     fn the_first_sample_replaces_the_hint_and_later_ones_are_smoothed() {
         let now = Instant::now();
-        let mut rtt = Rtt::new(Some(100 * MS), 50 * MS);
+        let mut rtt = Rtt::new(Some(100 * MS));
         assert_eq!((rtt.smoothed(), rtt.least()), (100 * MS, 100 * MS));
         rtt.on_sample(now, 40 * MS);
-        assert_eq!((rtt.smoothed(), rtt.rto()), (40 * MS, 120 * MS));
+        assert_eq!((rtt.smoothed(), rtt.probe_after()), (40 * MS, 120 * MS));
         rtt.on_sample(now, 48 * MS);
-        assert_eq!((rtt.smoothed(), rtt.least(), rtt.latest()), (41 * MS, 40 * MS, 48 * MS));
+        assert_eq!((rtt.smoothed(), rtt.least()), (41 * MS, 40 * MS));
         for _ in 0..100 {
             rtt.on_sample(now, 40 * MS);
         }
-        assert!(rtt.rto() <= 50 * MS && rtt.probe_after() < 46 * MS);
+        assert!(rtt.probe_after() < 46 * MS);
     }
 
     #[test]
     fn a_least_time_is_forgotten_after_half_a_minute() {
         let now = Instant::now();
-        let mut rtt = Rtt::new(None, 50 * MS);
+        let mut rtt = Rtt::new(None);
         rtt.on_sample(now, 10 * MS);
         rtt.on_sample(now + Duration::from_secs(29), 90 * MS);
         assert_eq!(rtt.least(), 10 * MS);

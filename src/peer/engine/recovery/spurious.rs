@@ -22,10 +22,6 @@ pub(super) struct Recovery {
 }
 
 impl Recovery {
-    pub(super) fn is_on(&self) -> bool {
-        self.until.is_some()
-    }
-
     /// Taken for lost and to be sent again; `next_serial` is the number of the next transmission.
     pub(super) fn on_lost(&mut self, tsn: Tsn, next_serial: u64) {
         if self.until.is_none() {

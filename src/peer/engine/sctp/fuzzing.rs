@@ -21,7 +21,7 @@ pub fn packet(packet: &[u8]) {
             Ok(Chunk::Sack(sack)) => {
                 assert!(sack.gaps().len() + sack.duplicates().len() <= chunk.value.len() / 4)
             }
-            Ok(Chunk::Abort { causes, .. } | Chunk::Error(causes)) => {
+            Ok(Chunk::Abort(causes) | Chunk::Error(causes)) => {
                 assert!(causes.count() <= chunk.value.len() / 4);
             }
             Ok(Chunk::ReConfig(parameters)) => {

@@ -34,6 +34,7 @@ impl IceTcp {
     }
 
     /// What it is bound to.
+    #[cfg(test)]
     pub(crate) fn local(&self) -> SocketAddr {
         self.stream.local()
     }

@@ -25,11 +25,6 @@ type Lookup = BoxFuture<'static, Result<Vec<IpAddr>, String>>;
 static LOOKUPS: Mutex<Vec<(String, WeakShared<Lookup>)>> = Mutex::new(Vec::new());
 static DAEMON: Mutex<Weak<Daemon>> = Mutex::new(Weak::new());
 
-/// Whether this is a name that [`resolve_local`] takes: one label and `.local`.
-pub(crate) fn is_local_name(name: &str) -> bool {
-    label(name).is_some()
-}
-
 /// Asks the network for the addresses of a `.local` name. Those that need a zone are left out.
 ///
 /// Whether names are asked for at all is the caller's option: a question tells everybody on the network whom
@@ -162,9 +157,9 @@ mod tests {
         for name in
             ["", ".local", "a.b.local", "example.com", "a b.local", &format!("{}.local", "x".repeat(64))]
         {
-            assert!(!is_local_name(name), "{name}");
+            assert!(label(name).is_none(), "{name}");
             assert!(resolve_local(name, Duration::ZERO).await.is_err());
         }
-        assert!(is_local_name("3b1c9f3a-9e0d-4c3c-8d43-7a8d2f7f1f4e.LOCAL"));
+        assert!(label("3b1c9f3a-9e0d-4c3c-8d43-7a8d2f7f1f4e.LOCAL").is_some());
     }
 }

@@ -34,6 +34,7 @@ const UNSENT: u32 = 64 * 1024;
 #[derive(Debug)]
 pub(crate) struct Stream {
     io: Box<dyn Duplex>,
+    #[cfg(test)]
     local: SocketAddr,
     queue: Vec<u8>,
     /// How much of the queue is written.
@@ -77,6 +78,7 @@ impl Stream {
 
     async fn open(to: SocketAddr, name: Option<&str>, trust: &Trust) -> Result<Self, StreamError> {
         let tcp = TcpStream::connect(to).await.map_err(StreamError::Tcp)?;
+        #[cfg(test)]
         let local = tcp.local_addr().map_err(StreamError::Tcp)?;
         let _ = tcp.set_nodelay(true);
         #[cfg(any(target_os = "android", target_os = "linux"))]
@@ -92,10 +94,18 @@ impl Stream {
                 Box::new(tls)
             }
         };
-        Ok(Self { io, local, queue: Vec::new(), written: 0, flushed: true })
+        Ok(Self {
+            io,
+            #[cfg(test)]
+            local,
+            queue: Vec::new(),
+            written: 0,
+            flushed: true,
+        })
     }
 
     /// What it is bound to.
+    #[cfg(test)]
     pub(crate) fn local(&self) -> SocketAddr {
         self.local
     }

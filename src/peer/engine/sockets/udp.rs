@@ -14,6 +14,7 @@ use quinn_udp::{RecvMeta, Transmit, UdpSockRef, UdpSocketState};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
+use tracing::debug;
 
 use super::scratch::{self, SLOT, SLOTS};
 
@@ -41,14 +42,14 @@ pub(crate) struct Udp {
     io: UdpSocket,
     state: UdpSocketState,
     local: SocketAddr,
+    #[cfg(test)]
     granted: Buffers,
 }
 
 impl Udp {
     /// Binds `local`, port 0 for any. Must run inside a tokio runtime.
     ///
-    /// Systems cap the buffers, Linux at `net.core.rmem_max` and `wmem_max`; what they gave is
-    /// [`granted`](Self::granted).
+    /// Systems cap the buffers, Linux at `net.core.rmem_max` and `wmem_max`; when they gave less, it is logged.
     ///
     /// # Errors
     /// When the system does not let it be bound.
@@ -74,7 +75,16 @@ impl Udp {
                 || state.send_buffer_size(UdpSockRef::from(&io)),
             ),
         };
-        Ok(Self { io, state, local, granted })
+        if granted.receive < buffers.receive || granted.send < buffers.send {
+            debug!(%local, ?granted, asked = ?buffers, "the system caps a socket's buffers: bursts may be lost");
+        }
+        Ok(Self {
+            io,
+            state,
+            local,
+            #[cfg(test)]
+            granted,
+        })
     }
 
     /// What it is bound to.
@@ -83,6 +93,7 @@ impl Udp {
     }
 
     /// The buffers that the system gave.
+    #[cfg(test)]
     pub(crate) fn granted(&self) -> Buffers {
         self.granted
     }

@@ -70,11 +70,6 @@ impl End {
         self.calls.push_back((message, bytes, bytes));
     }
 
-    /// Whether there is nothing of calls left to be sent or acknowledged.
-    pub(super) fn has_calls(&self) -> bool {
-        !self.calls.is_empty()
-    }
-
     pub(super) fn deadline(&self, now: Instant) -> Option<Instant> {
         [self.flight.deadline(now), self.receiver.sack_at].into_iter().flatten().min()
     }

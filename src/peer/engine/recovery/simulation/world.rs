@@ -13,7 +13,6 @@ pub(super) const SECOND: Duration = Duration::from_secs(1);
 /// Several flows over one link in each direction.
 pub(super) struct World {
     pub(super) now: Instant,
-    pub(super) start: Instant,
     /// To the far end, and back. With the number of the flow.
     pub(super) there: Link<(usize, Packet)>,
     pub(super) back: Link<(usize, Packet)>,
@@ -42,7 +41,7 @@ impl World {
         println!("seed {seed}");
         let now = Instant::now() + Duration::from_secs(3600);
         let (there, back) = (Link::new(there, seed), Link::new(back, seed ^ 0x5eed));
-        Self { now, start: now, there, back, flows: Vec::new() }
+        Self { now, there, back, flows: Vec::new() }
     }
 
     /// A path that is the same in both directions.

@@ -112,12 +112,12 @@ impl Association {
             Chunk::CookieEcho(cookie) => return self.on_cookie_echo(now, cookie),
             Chunk::CookieAck => self.on_cookie_ack(now),
             Chunk::Heartbeat(value) => self.on_heartbeat(value),
-            Chunk::HeartbeatAck(_) | Chunk::Pad => {}
-            Chunk::Abort { causes, .. } => self.on_abort(causes),
+            Chunk::HeartbeatAck | Chunk::Pad => {}
+            Chunk::Abort(causes) => self.on_abort(causes),
             Chunk::Error(causes) => self.on_error(now, causes),
             Chunk::Shutdown(cumulative) => self.on_shutdown(now, cumulative),
             Chunk::ShutdownAck => self.on_shutdown_ack(),
-            Chunk::ShutdownComplete { .. } => self.on_shutdown_complete(),
+            Chunk::ShutdownComplete => self.on_shutdown_complete(),
             Chunk::ReConfig(parameters) => self.on_reconfig(now, parameters),
             Chunk::ForwardTsn(forward) => self.on_forward(&forward),
             // INIT must be alone (4.3 in 8.5.1 A).

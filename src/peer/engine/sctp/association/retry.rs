@@ -52,11 +52,6 @@ impl Retry {
         *self = Self::default();
     }
 
-    /// Whether it is running.
-    pub(super) fn is_running(&self) -> bool {
-        self.next.is_some()
-    }
-
     /// When it rings.
     pub(super) fn deadline(&self) -> Option<Instant> {
         [self.next, self.end].into_iter().flatten().min()

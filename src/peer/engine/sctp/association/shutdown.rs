@@ -12,6 +12,7 @@ impl Association {
     /// [`CloseReason::Shutdown`]. Before the handshake is done it ends at once.
     ///
     /// [`Event::Closed`]: crate::peer::engine::sctp::Event::Closed
+    #[cfg_attr(not(any(test, fuzzing)), expect(dead_code, reason = "the seam closes at once, by DTLS"))]
     pub(crate) fn shutdown(&mut self, now: Instant) {
         match self.state {
             State::Closed | State::CookieWait | State::CookieEchoed => self.abort(now, "closed"),

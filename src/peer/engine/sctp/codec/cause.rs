@@ -13,7 +13,6 @@ pub(crate) mod code {
     pub(crate) const INVALID_PARAMETER: u16 = 7;
     pub(crate) const UNRECOGNIZED_PARAMETERS: u16 = 8;
     pub(crate) const NO_USER_DATA: u16 = 9;
-    pub(crate) const RESTART_WITH_NEW_ADDRESSES: u16 = 11;
     pub(crate) const USER_ABORT: u16 = 12;
     pub(crate) const PROTOCOL_VIOLATION: u16 = 13;
 }

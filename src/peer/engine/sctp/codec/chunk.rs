@@ -73,15 +73,10 @@ pub(crate) enum Chunk<'a> {
     Sack(SackChunk<'a>),
     /// HEARTBEAT, with the value to send back as it is.
     Heartbeat(&'a [u8]),
-    /// HEARTBEAT ACK, with the value of our HEARTBEAT.
-    HeartbeatAck(&'a [u8]),
-    /// ABORT.
-    Abort {
-        /// The T bit: the tag is the receiver's own peer tag, as the sender knew no better.
-        reflected: bool,
-        /// Why.
-        causes: Causes<'a>,
-    },
+    /// HEARTBEAT ACK: that it came is what counts.
+    HeartbeatAck,
+    /// ABORT, and why.
+    Abort(Causes<'a>),
     /// SHUTDOWN, with the cumulative TSN that its sender has received.
     Shutdown(u32),
     /// SHUTDOWN ACK.
@@ -93,10 +88,7 @@ pub(crate) enum Chunk<'a> {
     /// COOKIE ACK.
     CookieAck,
     /// SHUTDOWN COMPLETE.
-    ShutdownComplete {
-        /// As for ABORT.
-        reflected: bool,
-    },
+    ShutdownComplete,
     /// RE-CONFIG (RFC 6525).
     ReConfig(Parameters<'a>),
     /// FORWARD-TSN (RFC 3758) or I-FORWARD-TSN (RFC 8260).
@@ -163,14 +155,14 @@ impl<'a> RawChunk<'a> {
             kind::INIT_ACK => Chunk::InitAck(Init::parse(value).ok_or(malformed)?),
             kind::SACK => Chunk::Sack(SackChunk::parse(value).ok_or(malformed)?),
             kind::HEARTBEAT => Chunk::Heartbeat(value),
-            kind::HEARTBEAT_ACK => Chunk::HeartbeatAck(value),
-            kind::ABORT => Chunk::Abort { reflected: flags & 1 != 0, causes: Causes::new(value) },
+            kind::HEARTBEAT_ACK => Chunk::HeartbeatAck,
+            kind::ABORT => Chunk::Abort(Causes::new(value)),
             kind::SHUTDOWN => Chunk::Shutdown(take_u32(value).ok_or(malformed)?.0),
             kind::SHUTDOWN_ACK => Chunk::ShutdownAck,
             kind::ERROR => Chunk::Error(Causes::new(value)),
             kind::COOKIE_ECHO => Chunk::CookieEcho(value),
             kind::COOKIE_ACK => Chunk::CookieAck,
-            kind::SHUTDOWN_COMPLETE => Chunk::ShutdownComplete { reflected: flags & 1 != 0 },
+            kind::SHUTDOWN_COMPLETE => Chunk::ShutdownComplete,
             kind::RE_CONFIG => Chunk::ReConfig(Parameters::new(value)),
             kind::FORWARD_TSN => Chunk::ForwardTsn(ForwardTsn::parse(value, false).ok_or(malformed)?),
             kind::I_FORWARD_TSN => Chunk::ForwardTsn(ForwardTsn::parse(value, true).ok_or(malformed)?),
