@@ -127,6 +127,27 @@ fn a_pair_that_did_not_work_before_takes_over_if_it_does_now() {
 }
 
 #[test]
+fn another_relay_that_did_not_work_before_takes_over_if_it_does_now() {
+    for side in [A, B] {
+        let mut world = World::new(1);
+        let [one, two] = [address("192.0.2.1:50000"), address("192.0.2.2:50000")];
+        world.lose = Box::new(move |one| one.from == two || one.to == two);
+        let (relays, host) = ([relay("192.0.2.1:50000"), relay("192.0.2.2:50000")], [host("10.0.0.2:2000")]);
+        if side == A {
+            world.dial_from(&relays, &host)
+        } else {
+            world.dial_from(&host, &relays)
+        }
+        world.until_open();
+        world.run(ms(60_000));
+        assert_eq!(lose(&mut world, side), one);
+        world.send(side, "mine");
+        world.send(1 - side, "yours");
+        world.until(ms(900), |world| world.texts(1 - side) == ["mine"] && world.texts(side) == ["yours"]);
+    }
+}
+
+#[test]
 fn a_lost_relay_that_is_not_used_harms_nothing_and_is_no_longer_told() {
     let mut world = World::new(1);
     world.dial_from(&[host("10.0.0.1:1000"), relay("192.0.2.1:50000")], &[host("10.0.0.2:2000")]);

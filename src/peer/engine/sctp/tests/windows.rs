@@ -138,15 +138,15 @@ fn a_peer_that_never_acknowledges_the_first_chunk_makes_us_keep_no_more_than_8_m
     let open = lose_the_first(&mut pair);
     pair.send(0, 1, vec![1; 100]);
     pair.run(Duration::from_millis(20));
-    for _ in 0..800 {
+    for _ in 0..1200 {
         pair.send(0, 2, vec![1; 16_384]);
     }
     pair.run(Duration::from_secs(20));
     let arrived = pair.received(1, 2) * 16_384;
-    let most = (8 << 20) + pair.sides[0].sctp.stats().flight.window.max(64 << 10);
-    assert!((7 << 20..=most).contains(&arrived), "{arrived}");
+    // Besides, what was under way as the bound was met: a window of 4 MiB.
+    assert!((7 << 20..=12 << 20).contains(&arrived), "{arrived}");
     open.set(true);
-    assert!(pair.run_until(Duration::from_secs(20), |pair| pair.received(1, 2) == 800), "it goes on");
+    assert!(pair.run_until(Duration::from_secs(20), |pair| pair.received(1, 2) == 1200), "it goes on");
 }
 
 #[test]
