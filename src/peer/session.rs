@@ -17,6 +17,9 @@ use std::fmt::Write as _;
 const MAX_SECTIONS: usize = 64;
 /// What wrote a description, RFC 8866 6.3.
 const TOOL: &str = "farlink";
+/// The largest message, in bytes, of one that does not say (RFC 8841 6.1). goutils does not, and takes 65,535.
+const UNSAID_MESSAGE: usize = 64 << 10;
+
 /// The SCTP port of everybody.
 const SCTP_PORT: u16 = 5000;
 
@@ -64,6 +67,8 @@ pub(crate) struct Remote {
     pub(crate) fingerprints: Vec<(String, String)>,
     pub(crate) setup: Setup,
     pub(crate) sctp_port: u16,
+    /// The largest message that it takes, in bytes (RFC 8841 6.1).
+    pub(crate) max_message: usize,
     /// As written, `candidate:...`.
     pub(crate) candidates: Vec<String>,
     /// Whether it says that farlink wrote it: a hint for timing, never for trust.
@@ -116,6 +121,7 @@ struct Transport {
     fingerprints: Vec<(String, String)>,
     setup: Option<Setup>,
     sctp_port: Option<u16>,
+    max_message: Option<usize>,
     candidates: Vec<String>,
 }
 
@@ -255,6 +261,7 @@ fn choose(
         fingerprints,
         setup: places.iter().find_map(|place| place.setup).unwrap_or(Setup::ActPass),
         sctp_port: places.iter().find_map(|place| place.sctp_port).unwrap_or(SCTP_PORT),
+        max_message: places.iter().find_map(|place| place.max_message).unwrap_or(UNSAID_MESSAGE),
         candidates: candidates.cloned().unwrap_or_default(),
         is_farlink: false,
         data,
@@ -294,9 +301,16 @@ fn read_attribute(transport: &mut Transport, name: &str, value: &str, whole: &st
             }
         }
         "sctp-port" => transport.sctp_port = value.parse().ok().or(transport.sctp_port),
+        "max-message-size" => transport.max_message = read_size(value).or(transport.max_message),
         "candidate" => transport.candidates.push(whole.to_owned()),
         _ => {}
     }
+}
+
+/// A size in bytes; 0 is any, and so is what has no room in our numbers. `None` for what is no number.
+fn read_size(value: &str) -> Option<usize> {
+    let is_number = !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit());
+    is_number.then(|| value.parse().ok().filter(|size| *size > 0).unwrap_or(usize::MAX))
 }
 
 #[cfg(test)]
@@ -349,6 +363,27 @@ mod tests {
         let remote = read(old).unwrap();
         assert_eq!(remote.sctp_port, 5002);
         assert!(answer(&local(), &remote, Setup::Active, &[], false).contains("a=sctpmap:5002 "));
+    }
+
+    #[test]
+    fn the_largest_message_is_64_kib_unless_it_is_said_and_any_for_0() {
+        let written = offer(&local(), &[], true);
+        let said = format!("a=max-message-size:{}", crate::peer::MAX_CHANNEL_MESSAGE);
+        assert_eq!(read(&written).unwrap().max_message, crate::peer::MAX_CHANNEL_MESSAGE);
+        let any = usize::MAX;
+        for (value, largest) in [
+            (":1000", 1000),
+            (": 262144 ", 262_144),
+            (":0", any),
+            (":99999999999999999999999999", any),
+            ("", 65_536),
+            (":-1", 65_536),
+            (":64k", 65_536),
+        ] {
+            let text = written.replace(&said, &format!("a=max-message-size{value}"));
+            assert_eq!(read(&text).unwrap().max_message, largest, "{value}");
+        }
+        assert_eq!(read(&written.replace(&said, "a=x:1")).unwrap().max_message, 65_536);
     }
 
     #[test]

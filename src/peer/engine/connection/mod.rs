@@ -219,13 +219,15 @@ impl Connection {
         }
     }
 
-    /// Hands over a message. Never waits: the caller bounds what is waiting by [`buffered`](Self::buffered).
+    /// Hands over a message, of at most 256 KiB and what the peer says that it takes (RFC 8841 6.1; 64 KiB if it says
+    /// nothing). Never waits: the caller bounds what is waiting by [`buffered`](Self::buffered).
     ///
     /// # Errors
     /// [`SendError`] when it will not be sent.
     pub(crate) fn send(&mut self, now: Instant, stream: u16, message: Message) -> Result<(), SendError> {
         let association = self.association.as_mut().ok_or(SendError::NotOpen)?;
-        self.channels.send(now, stream, message, association)
+        let largest = self.negotiation.remote().map_or(0, |remote| remote.max_message);
+        self.channels.send(now, stream, message, largest, association)
     }
 
     /// The next message on a stream. What came before the end is there after it.

@@ -24,7 +24,7 @@ pub(crate) const DATA: u16 = 0;
 /// The channel of later offers.
 pub(crate) const NEGOTIATION: u16 = 1;
 
-/// The longest message sent, in bytes: what browsers take. Others take less; goutils takes 65,535.
+/// The longest message sent, in bytes, to whoever takes more: what browsers take.
 const MAX_MESSAGE: usize = 256 << 10;
 
 /// The most channels besides the first two.
@@ -203,18 +203,19 @@ impl Channels {
         Ok(stream)
     }
 
-    /// Sends a message.
+    /// Sends a message to a peer that takes at most `largest` bytes.
     pub(super) fn send(
         &self,
         now: Instant,
         stream: u16,
         message: Message,
+        largest: usize,
         association: &mut Association,
     ) -> Result<(), SendError> {
         if !self.up || !self.is_open(stream) {
             return Err(SendError::NotOpen);
         }
-        if message.data.len() > MAX_MESSAGE {
+        if message.data.len() > largest.min(MAX_MESSAGE) {
             return Err(SendError::TooLong);
         }
         let (ppid, data) = message.identified();

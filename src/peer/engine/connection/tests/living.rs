@@ -330,6 +330,28 @@ fn channels_open_in_band_from_both_sides_and_close() {
 }
 
 #[test]
+fn a_message_that_is_larger_than_the_peer_takes_is_refused_here() {
+    for (said, largest) in [
+        ("a=max-message-size:1000", 1_000),
+        ("a=max-message-size:0", 256 << 10),
+        ("a=max-message-size:1073741823", 256 << 10),
+        ("a=nothing", 64 << 10),
+    ] {
+        let mut world = World::new(1);
+        world.rewrite = Box::new(move |sdp| sdp.replace("a=max-message-size:65535", said));
+        world.open();
+        for side in [A, B] {
+            let now = world.now;
+            let long = Message::binary(vec![0; largest + 1]);
+            assert_eq!(world.connection(side).send(now, DATA, long), Err(SendError::TooLong), "{said}");
+            world.send(side, vec![7; largest]);
+            world.until(ms(2_000), |world| world.sides[1 - side].got.len() == 1);
+            assert_eq!(world.sides[1 - side].got[0].data.len(), largest);
+        }
+    }
+}
+
+#[test]
 fn closing_the_data_channel_closes_the_connection() {
     let mut world = World::new(1);
     world.open();
