@@ -122,7 +122,9 @@ fn lose_the_first(pair: &mut Pair) -> Rc<Cell<bool>> {
         while from == 0 && !is_open.get() && at < packet.len() {
             let length = usize::from(u16::from_be_bytes([packet[at + 2], packet[at + 3]]));
             let is_data = matches!(packet[at], kind::DATA | kind::I_DATA);
-            if is_data && *first.get_or_insert(packet[at + 4..at + 8].to_vec()) == packet[at + 4..at + 8] {
+            if is_data
+                && *first.get_or_insert_with(|| packet[at + 4..at + 8].to_vec()) == packet[at + 4..at + 8]
+            {
                 packet[at] = UNKNOWN;
             }
             at += length.next_multiple_of(4);
