@@ -57,8 +57,8 @@ impl Setup {
 }
 
 /// What the other side says about itself.
-// The memory stack needs only the names in it.
-#[cfg_attr(not(feature = "webrtc"), allow(dead_code))]
+// Each stack needs some of it.
+#[cfg_attr(not(all(feature = "engine", feature = "webrtc")), allow(dead_code))]
 #[derive(Debug, Clone)]
 pub(crate) struct Remote {
     pub(crate) ufrag: String,
