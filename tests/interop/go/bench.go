@@ -130,7 +130,7 @@ func (b bench) row(ctx context.Context, name string, dial dialer) error {
 	}
 	defer func() { _ = conn.Close() }()
 	client := probe.NewProbeClient(conn)
-	line := fmt.Sprintf("%-20s", name)
+	line := fmt.Sprintf("%-22s", name)
 	for _, size := range serialSizes {
 		times, err := b.serial(ctx, client, size)
 		if err != nil {
