@@ -176,10 +176,14 @@ func (b bench) serial(ctx context.Context, client probe.ProbeClient, size int) (
 	until := time.Now().Add(b.budget)
 	for time.Now().Before(until) {
 		began := time.Now()
-		if _, err := client.Unary(ctx, &probe.ProbeRequest{Data: data}); err != nil {
+		reply, err := client.Unary(ctx, &probe.ProbeRequest{Data: data})
+		if err != nil {
 			return nil, err
 		}
 		times = append(times, time.Since(began))
+		if got := len(reply.GetData()); got != size {
+			return nil, fmt.Errorf("%d bytes came back", got)
+		}
 	}
 	return times, nil
 }
