@@ -215,6 +215,39 @@ fn the_answerer_of_a_stranger_checks_nothing_until_it_hears_it_or_150_ms_are_ove
 }
 
 #[test]
+fn the_answerer_of_a_stranger_answers_on_every_pair_before_it_checks_it() {
+    let mut world = World::new(1);
+    world.rewrite = Box::new(|sdp| sdp.replace("a=tool:farlink", "a=tool:another"));
+    world.keep_trace = true;
+    world.dial_from(
+        &[host("10.0.0.1:1000"), host("10.1.0.1:1001")],
+        &[host("10.0.0.2:2000"), host("10.1.0.2:2001")],
+    );
+    world.run(ms(100));
+    let mut pairs = Vec::new();
+    for (at, one) in world.trace.iter().filter(|(_, one)| one.by == B && one.is_stun()) {
+        if !pairs.contains(&(one.from, one.to)) {
+            pairs.push((one.from, one.to));
+            assert_eq!(one.bytes[0], 1, "a check from {} to {} after {at:?}", one.from, one.to);
+        }
+    }
+    assert_eq!(pairs.len(), 4);
+}
+
+#[test]
+fn the_rest_of_a_strangers_candidates_is_checked_soon_after_its_first_check() {
+    let mut world = World::new(1);
+    world.rewrite = Box::new(|sdp| sdp.replace("a=tool:farlink", "a=tool:another"));
+    world.keep_trace = true;
+    // What the caller sends from its second address is lost.
+    world.lose = Box::new(|one| one.from == address("10.1.0.1:1001"));
+    world.dial_from(&[host("10.0.0.1:1000"), host("10.1.0.1:1001")], &[host("10.0.0.2:2000")]);
+    world.run(ms(200));
+    let first = |to| world.trace.iter().find(|(_, one)| one.by == B && one.to == address(to)).unwrap().0;
+    assert_eq!((first("10.0.0.1:1000"), first("10.1.0.1:1001")), (ms(50), ms(60)));
+}
+
+#[test]
 fn the_answerer_of_another_farlink_checks_at_once() {
     let mut world = World::new(1);
     world.keep_trace = true;
