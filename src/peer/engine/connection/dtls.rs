@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use dimpl::{Error, Output, UnexpectedMessageError};
 
 use super::failure::Failure;
+use super::record_numbers::RecordNumbers;
 use crate::peer::engine::certificate::Identity;
 use crate::peer::fingerprint;
 
@@ -40,6 +41,8 @@ pub(super) struct Dtls {
     stage: Stage,
     /// Handshake, alerts, updates of keys: whole datagrams, at most a few flights of them.
     flight: VecDeque<Vec<u8>>,
+    /// Of a client; the crate's servers count right.
+    numbers: Option<RecordNumbers>,
     timeout: Instant,
     /// What the crate was told last; it must be told before all else.
     clock: Option<Instant>,
@@ -69,7 +72,8 @@ impl Dtls {
             inner.set_active(true);
         }
         let stage = if client { Stage::Waiting } else { Stage::Shaking };
-        Self { inner, fingerprints, stage, flight: VecDeque::new(), timeout: now, clock: None }
+        let numbers = client.then(RecordNumbers::default);
+        Self { inner, fingerprints, stage, flight: VecDeque::new(), numbers, timeout: now, clock: None }
     }
 
     /// There is a path: a client says hello.
@@ -200,7 +204,11 @@ impl Dtls {
             let needed = match self.inner.poll_output(room) {
                 Output::BufferTooSmall { needed } => needed,
                 Output::Packet(packet) => {
-                    self.flight.push_back(packet.to_vec());
+                    let mut datagram = packet.to_vec();
+                    if let Some(numbers) = &mut self.numbers {
+                        numbers.number(&mut datagram);
+                    }
+                    self.flight.push_back(datagram);
                     continue;
                 }
                 Output::PeerCert(der) => {

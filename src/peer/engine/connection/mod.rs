@@ -28,6 +28,7 @@ mod ice;
 mod life;
 mod negotiate;
 mod negotiation;
+mod record_numbers;
 #[cfg(test)]
 mod tests;
 mod timing;

@@ -104,6 +104,34 @@ fn each_packet_of_the_opening_may_be_lost_on_each_side() {
     }
 }
 
+/// Peers drop what they take for a replay.
+#[test]
+fn no_record_of_a_handshake_comes_twice_under_one_number() {
+    for version in [dimpl::Dtls::new_12, dimpl::Dtls::new_auto] {
+        for side in [A, B] {
+            for lost in 0..6 {
+                let mut world = World::new(lost);
+                world.replace(B, Identity::seeded(4, world.now).unwrap().speaking(version));
+                world.keep_trace = true;
+                let mut flown = 0;
+                world.lose = Box::new(move |one| {
+                    let counts = one.by == side && !one.is_stun();
+                    flown += u64::from(counts);
+                    // This one, and the two after it.
+                    counts && (lost + 1..lost + 4).contains(&flown)
+                });
+                world.open();
+                let mut seen = Vec::new();
+                for (at, one) in world.trace.iter().filter(|(_, one)| one.is_handshake()) {
+                    let number = (one.by, one.bytes[3..11].to_vec());
+                    assert!(!seen.contains(&number), "{number:?} again after {at:?}");
+                    seen.push(number);
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn it_opens_through_heavy_loss() {
     for seed in 0..40 {
