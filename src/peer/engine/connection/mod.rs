@@ -25,6 +25,7 @@ mod dtls;
 mod failure;
 mod farewell;
 mod ice;
+mod last_flight;
 mod life;
 mod negotiate;
 mod negotiation;

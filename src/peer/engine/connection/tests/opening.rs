@@ -1,7 +1,7 @@
 //! From nothing to open.
 
 use super::super::*;
-use super::world::{A, B, World, address, host, ms, relay, stranger};
+use super::world::{A, B, Flying, World, address, host, ms, relay, stranger};
 use crate::peer::CandidateKind;
 
 #[test]
@@ -130,6 +130,31 @@ fn no_record_of_a_handshake_comes_twice_under_one_number() {
             }
         }
     }
+}
+
+/// Nobody repeats it in time but the server itself.
+#[test]
+fn a_lost_last_flight_of_the_handshake_costs_100_ms() {
+    let mut world = World::new(1);
+    // The caller is the server, and the client knows DTLS 1.2 only.
+    world.replace(B, Identity::seeded(4, world.now).unwrap().speaking(dimpl::Dtls::new_12));
+    world.keep_trace = true;
+    let mut lost = false;
+    world.lose = Box::new(move |one| {
+        // Change of cipher spec and Finished: after them, nothing of the handshake.
+        let is_last = one.by == A && one.bytes[0] == 20;
+        let first = is_last && !lost;
+        lost |= is_last;
+        // The client has the patience of pion.
+        first || one.by == B && lost && one.is_handshake()
+    });
+    world.open();
+    let last = |(_, one): &&(_, Flying)| one.by == A && one.bytes[0] == 20;
+    let said: Vec<_> = world.trace.iter().filter(last).map(|(at, one)| (*at, one.bytes.clone())).collect();
+    assert_eq!(said.len(), 2);
+    assert_eq!((said[1].0 - said[0].0, &said[1].1), (ms(100), &said[0].1));
+    let opened = world.sides.iter().map(|side| side.opened.unwrap()).max().unwrap();
+    assert!(opened <= ms(40 + 5 * 20 + 10 + 100), "{opened:?}");
 }
 
 #[test]
