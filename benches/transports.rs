@@ -4,19 +4,28 @@
 //! figures of two runs, or of two machines, do not.
 //!
 //! Rows: our WebRTC transport over the memory stack (what our own code costs), over our engine and over the `webrtc`
-//! crate's protocols on loopback, our direct transport, and tonic's own channel to the same listener.
+//! crate's protocols on loopback, our direct transport, and tonic's own channel to the same listener; then goutils'
+//! (`--only goutils` for these alone), where there is a Go toolchain. Caller and robot share a process, but for the
+//! rows that end in `2p`: there each has its own.
 
 #[path = "../tests/common/mod.rs"]
 mod common;
+#[path = "../tests/interop/go.rs"]
+#[allow(dead_code, reason = "benches ask for no checks")]
+mod go;
+#[path = "transports/goutils.rs"]
+mod goutils;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use common::probe::ProbeRequest;
 use common::probe::probe_client::ProbeClient;
-use common::{Lab, Probe};
+use common::{Lab, Probe, ROBOT};
+use farlink::DialOptions;
 use farlink::peer::Stack;
 use farlink::peer::memory::MemoryStack;
+use farlink::transport::TransportKind;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use tonic::body::Body;
@@ -28,30 +37,29 @@ async fn main() {
     let seconds = std::env::args().find_map(|word| word.parse().ok()).unwrap_or(2.0);
     let budget = Duration::from_secs_f64(seconds);
     let stacks = stacks();
-    println!("{:<18} {:>30} {:>12} {:>12} {:>12}", "", "serial p50 / p99 us", "64 at once", "dial", "stream");
+    println!("{:<22} {:>30} {:>12} {:>12} {:>12}", "", "serial p50 / p99 us", "64 at once", "dial", "stream");
     println!(
-        "{:<18} {:>10} {:>9} {:>9} {:>12} {:>12} {:>12}",
+        "{:<22} {:>10} {:>9} {:>9} {:>12} {:>12} {:>12}",
         "", "64 B", "1 KiB", "16 KiB", "calls/s", "p50 ms", "MB/s"
     );
     let only = std::env::args().skip_while(|word| word != "--only").nth(1);
     let wanted = |name: &str| only.as_ref().is_none_or(|only| name.ends_with(only.as_str()));
-    for (name, stack) in stacks {
+    for (name, stack) in &stacks {
         if !wanted(name) {
             continue;
         }
-        let lab = Lab::start(stack).await;
-        let mut dials = Vec::new();
-        for _ in 0..15 {
-            let began = Instant::now();
-            let channel = lab.over_webrtc().await;
-            Probe::client(channel).unary(ProbeRequest::default()).await.expect("the lab's robot answers");
-            dials.push(began.elapsed());
-        }
-        row(name, Probe::client(lab.over_webrtc().await), budget, Some(dials)).await;
+        let lab = Lab::start(Arc::clone(stack)).await;
+        webrtc_row(name, &lab.options, budget).await;
     }
-    if only.is_some() {
-        return;
+    if only.is_none() {
+        tcp_rows(budget).await;
     }
+    if wanted("goutils") {
+        goutils::rows(&stacks, budget).await;
+    }
+}
+
+async fn tcp_rows(budget: Duration) {
     let lab = Lab::start(Arc::new(MemoryStack::new())).await;
     row("direct", Probe::client(lab.directly().await), budget, None).await;
     let robot = format!("http://{}", lab.robot.local_addr().expect("the lab's robot listens"));
@@ -69,6 +77,22 @@ fn stacks() -> Vec<(&'static str, Arc<dyn Stack>)> {
     ]
 }
 
+/// What comes by these options, from the dials on.
+async fn webrtc_row(name: &str, options: &DialOptions, budget: Duration) {
+    let dial = async || {
+        let channel = farlink::dial(ROBOT, options.clone()).await.expect("the robot is there");
+        assert_eq!(channel.transport(), TransportKind::WebRtc, "{:?}", channel.fallback_reason());
+        channel
+    };
+    let mut dials = Vec::new();
+    for _ in 0..15 {
+        let began = Instant::now();
+        Probe::client(dial().await).unary(ProbeRequest::default()).await.expect("the lab's robot answers");
+        dials.push(began.elapsed());
+    }
+    row(name, Probe::client(dial().await), budget, Some(dials)).await;
+}
+
 async fn row<T>(name: &str, client: ProbeClient<T>, budget: Duration, dials: Option<Vec<Duration>>)
 where
     T: GrpcService<Body> + Clone + Send + 'static,
@@ -77,7 +101,7 @@ where
     <T::ResponseBody as http_body::Body>::Error: Into<Box<dyn std::error::Error + Send + Sync>> + Send,
     T::Future: Send,
 {
-    let mut line = format!("{name:<18}");
+    let mut line = format!("{name:<22}");
     for size in [64, 1024, 16 * 1024] {
         line += &format!(" {:>10}", serial(client.clone(), size, budget).await);
     }

@@ -146,11 +146,18 @@ async fn they_connect_over_the_memory_stack() {
     scene.connects(false).await;
 }
 
-#[cfg(feature = "webrtc")]
+#[cfg(any(feature = "engine", feature = "webrtc"))]
 #[tokio::test(flavor = "multi_thread")]
 async fn they_connect_over_real_webrtc() {
-    use farlink::peer::webrtc_rs::WebRtcRs;
-    let mut scene = Scene::new(Arc::new(WebRtcRs::new()), Arc::new(WebRtcRs::new()));
-    scene.connects(true).await;
-    scene.connects(false).await;
+    let stacks: Vec<Arc<dyn farlink::peer::Stack>> = vec![
+        #[cfg(feature = "engine")]
+        Arc::new(farlink::peer::engine::Engine::new()),
+        #[cfg(feature = "webrtc")]
+        Arc::new(farlink::peer::webrtc_rs::WebRtcRs::new()),
+    ];
+    for stack in stacks {
+        let mut scene = Scene::new(Arc::clone(&stack), stack);
+        scene.connects(true).await;
+        scene.connects(false).await;
+    }
 }

@@ -1,7 +1,7 @@
 //! No task and no descriptor outlives its peer, however far the peer came. Alone in its binary, because it
 //! counts what the whole process has.
 
-#![cfg(all(feature = "webrtc", target_os = "linux"))]
+#![cfg(all(feature = "engine", feature = "webrtc", target_os = "linux"))]
 #![allow(clippy::unwrap_used)]
 
 #[path = "common/peers.rs"]
@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use farlink::peer::Stack;
+use farlink::peer::engine::Engine;
 use farlink::peer::webrtc_rs::WebRtcRs;
 use peers::{connected, negotiate, patiently, two};
 
@@ -24,7 +25,12 @@ fn tasks() -> usize {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_hundred_connections_leave_no_task_and_no_descriptor() {
-    let stack: Arc<dyn Stack> = Arc::new(WebRtcRs::new().resolve_mdns(false));
+    // One after the other: both are counted in the whole process.
+    leave_nothing(Arc::new(Engine::new().resolve_mdns(false))).await;
+    leave_nothing(Arc::new(WebRtcRs::new().resolve_mdns(false))).await;
+}
+
+async fn leave_nothing(stack: Arc<dyn Stack>) {
     drop(connected(&stack).await);
     let left = async |descriptors_before: usize, tasks_before: usize| {
         while descriptors() > descriptors_before || tasks() > tasks_before {

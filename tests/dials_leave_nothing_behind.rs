@@ -1,7 +1,7 @@
 //! Two hundred dials, whole ones and ones that are given up anywhere, leave no task and no descriptor. Alone in its
 //! binary, because it counts what the whole process has.
 
-#![cfg(all(feature = "webrtc", target_os = "linux"))]
+#![cfg(all(feature = "engine", feature = "webrtc", target_os = "linux"))]
 
 mod common;
 
@@ -10,6 +10,8 @@ use std::time::Duration;
 
 use common::probe::ProbeRequest;
 use common::{LONG, Lab, Probe};
+use farlink::peer::Stack;
+use farlink::peer::engine::Engine;
 use farlink::peer::webrtc_rs::WebRtcRs;
 use futures_util::StreamExt as _;
 use tokio::time::timeout;
@@ -47,8 +49,14 @@ async fn baseline() -> (usize, usize) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_hundred_dials_leave_no_task_and_no_descriptor() {
+    // One after the other: both are counted in the whole process.
+    leave_nothing(Arc::new(Engine::new().resolve_mdns(false))).await;
+    leave_nothing(Arc::new(WebRtcRs::new().resolve_mdns(false))).await;
+}
+
+async fn leave_nothing(stack: Arc<dyn Stack>) {
     let before_all = tasks();
-    let lab = Lab::start(Arc::new(WebRtcRs::new().resolve_mdns(false))).await;
+    let lab = Lab::start(stack).await;
     // What is made once.
     for channel in [lab.over_webrtc().await, lab.directly().await] {
         Probe::client(channel).unary(ProbeRequest::default()).await.unwrap();

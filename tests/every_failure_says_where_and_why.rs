@@ -485,11 +485,20 @@ async fn a_dropped_dial_leaves_no_connection() {
     .await;
 }
 
+#[cfg(feature = "engine")]
+#[tokio::test(flavor = "multi_thread")]
+async fn it_is_so_over_the_engine_too() {
+    it_is_so_over(Arc::new(farlink::peer::engine::Engine::new())).await;
+}
+
 #[cfg(feature = "webrtc")]
 #[tokio::test(flavor = "multi_thread")]
-async fn it_is_so_over_real_webrtc_too() {
-    use farlink::peer::webrtc_rs::WebRtcRs;
-    let stack: Arc<dyn farlink::peer::Stack> = Arc::new(WebRtcRs::new());
+async fn it_is_so_over_webrtc_rs_too() {
+    it_is_so_over(Arc::new(farlink::peer::webrtc_rs::WebRtcRs::new())).await;
+}
+
+#[cfg(any(feature = "engine", feature = "webrtc"))]
+async fn it_is_so_over(stack: Arc<dyn farlink::peer::Stack>) {
     let lab = Lab::start(Arc::clone(&stack)).await;
     let offline = lab.options.clone().timeout(TIMEOUT);
     let address = lab.robot.local_addr().unwrap();

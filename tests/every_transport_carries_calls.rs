@@ -1,7 +1,7 @@
-//! What a gRPC channel promises, over everything that carries one: a data channel in memory, a data channel
-//! of the `webrtc` crate, and HTTP/2.
+//! What a gRPC channel promises, over everything that carries one: a data channel in memory, of our engine and of
+//! the `webrtc` crate, and HTTP/2.
 
-#![cfg(feature = "webrtc")]
+#![cfg(all(feature = "engine", feature = "webrtc"))]
 
 mod common;
 
@@ -13,6 +13,8 @@ use common::probe::probe_client::ProbeClient;
 use common::probe::{ProbeRequest, ProbeResponse};
 use common::{LONG, Lab, Probe, tokened, until_running};
 use farlink::Channel;
+use farlink::peer::Stack;
+use farlink::peer::engine::Engine;
 use farlink::peer::memory::MemoryStack;
 use farlink::peer::webrtc_rs::WebRtcRs;
 use farlink::transport::TransportKind;
@@ -35,18 +37,23 @@ struct Scene {
 }
 
 impl Scene {
-    async fn memory() -> Self {
-        let lab = Lab::start(Arc::new(MemoryStack::new())).await;
+    async fn over(stack: Arc<dyn Stack>, name: &'static str) -> Self {
+        let lab = Lab::start(stack).await;
         let channel = lab.over_webrtc().await;
         assert_eq!(channel.transport(), TransportKind::WebRtc);
-        Self { _lab: lab, channel, name: "memory" }
+        Self { _lab: lab, channel, name }
+    }
+
+    async fn memory() -> Self {
+        Self::over(Arc::new(MemoryStack::new()), "memory").await
+    }
+
+    async fn engine() -> Self {
+        Self::over(Arc::new(Engine::new().resolve_mdns(false)), "engine").await
     }
 
     async fn webrtc_rs() -> Self {
-        let lab = Lab::start(Arc::new(WebRtcRs::new().resolve_mdns(false))).await;
-        let channel = lab.over_webrtc().await;
-        assert_eq!(channel.transport(), TransportKind::WebRtc);
-        Self { _lab: lab, channel, name: "webrtc-rs" }
+        Self::over(Arc::new(WebRtcRs::new().resolve_mdns(false)), "webrtc-rs").await
     }
 
     async fn direct() -> Self {
@@ -107,25 +114,25 @@ macro_rules! promises {
 }
 
 promises! {
-    a_unary_call_is_answered [memory, webrtc_rs, direct];
-    a_server_stream_comes_whole_and_in_order [memory, webrtc_rs, direct];
-    a_client_stream_is_counted_at_its_end [memory, webrtc_rs, direct];
-    a_bidi_stream_interleaves_and_its_half_close_ends_it [memory, webrtc_rs, direct];
-    a_deadline_ends_the_call_and_its_handler [memory, webrtc_rs, direct];
-    a_deadline_ends_a_stream_in_its_middle [memory, webrtc_rs, direct];
-    a_dropped_call_cancels_its_handler [memory, webrtc_rs, direct];
-    a_dropped_response_stream_cancels_its_handler [memory, webrtc_rs, direct];
-    an_error_arrives_whole [memory, webrtc_rs, direct];
-    an_error_after_messages_comes_after_them [memory, webrtc_rs, direct];
-    metadata_travels_both_ways [memory, webrtc_rs, direct];
-    an_empty_message_is_a_message_everywhere [memory, webrtc_rs, direct];
-    five_mebibytes_go_and_come [memory, webrtc_rs, direct];
-    a_message_over_the_limit_fails_its_call_alone [memory, webrtc_rs];
-    a_hundred_calls_at_once_get_their_own_answers [memory, webrtc_rs, direct];
-    an_unknown_method_is_unimplemented [memory, webrtc_rs, direct];
-    a_panicking_handler_fails_its_call_alone [memory, webrtc_rs, direct];
-    a_failing_request_stream_cancels_the_call [memory, webrtc_rs, direct];
-    a_response_may_begin_before_the_request_ends_and_end_it [memory, webrtc_rs, direct];
+    a_unary_call_is_answered [memory, engine, webrtc_rs, direct];
+    a_server_stream_comes_whole_and_in_order [memory, engine, webrtc_rs, direct];
+    a_client_stream_is_counted_at_its_end [memory, engine, webrtc_rs, direct];
+    a_bidi_stream_interleaves_and_its_half_close_ends_it [memory, engine, webrtc_rs, direct];
+    a_deadline_ends_the_call_and_its_handler [memory, engine, webrtc_rs, direct];
+    a_deadline_ends_a_stream_in_its_middle [memory, engine, webrtc_rs, direct];
+    a_dropped_call_cancels_its_handler [memory, engine, webrtc_rs, direct];
+    a_dropped_response_stream_cancels_its_handler [memory, engine, webrtc_rs, direct];
+    an_error_arrives_whole [memory, engine, webrtc_rs, direct];
+    an_error_after_messages_comes_after_them [memory, engine, webrtc_rs, direct];
+    metadata_travels_both_ways [memory, engine, webrtc_rs, direct];
+    an_empty_message_is_a_message_everywhere [memory, engine, webrtc_rs, direct];
+    five_mebibytes_go_and_come [memory, engine, webrtc_rs, direct];
+    a_message_over_the_limit_fails_its_call_alone [memory, engine, webrtc_rs];
+    a_hundred_calls_at_once_get_their_own_answers [memory, engine, webrtc_rs, direct];
+    an_unknown_method_is_unimplemented [memory, engine, webrtc_rs, direct];
+    a_panicking_handler_fails_its_call_alone [memory, engine, webrtc_rs, direct];
+    a_failing_request_stream_cancels_the_call [memory, engine, webrtc_rs, direct];
+    a_response_may_begin_before_the_request_ends_and_end_it [memory, engine, webrtc_rs, direct];
 }
 
 async fn a_unary_call_is_answered(scene: &Scene) {

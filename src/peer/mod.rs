@@ -184,8 +184,17 @@ pub trait DataChannel: fmt::Debug + Send {
     /// [`ChannelClosed`] when nothing can be sent any more.
     fn send(&mut self, message: Bytes) -> Result<(), ChannelClosed>;
 
-    /// Says that a burst of [`send`](Self::send) is over: what waits may leave now, several messages to a
-    /// packet. A hint; a stack that sends at once, or with the next poll, need not listen.
+    /// The same for a message that is not the last of a burst: it may wait for the next [`send`](Self::send),
+    /// for [`push`](Self::push), or for a poll that is pending, so that several messages share a packet. Whoever
+    /// calls this calls one of them.
+    ///
+    /// # Errors
+    /// [`ChannelClosed`] when nothing can be sent any more.
+    fn send_more(&mut self, message: Bytes) -> Result<(), ChannelClosed> {
+        self.send(message)
+    }
+
+    /// Lets out what waits after [`send_more`](Self::send_more).
     fn push(&mut self) {}
 
     /// Ready when the peer has acknowledged all that was sent.

@@ -35,9 +35,7 @@ impl Go {
 
     /// Starts a role.
     pub(crate) fn start(&self, args: &[&str]) -> Role {
-        let mut command = Command::new(&self.program);
-        let command = command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).kill_on_drop(true);
-        let mut child = command.spawn().unwrap();
+        let mut child = self.command().args(args).stdout(Stdio::piped()).spawn().unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
         Role { _child: child, lines, address: String::new() }
     }
@@ -52,10 +50,17 @@ impl Go {
         self.checks("--sessions", args).await;
     }
 
-    async fn checks(&self, which: &str, args: &[&str]) {
+    /// The program, to be told a role; ends when dropped.
+    pub(crate) fn command(&self) -> Command {
         let mut command = Command::new(&self.program);
-        let command = command.arg("caller").args(args).arg(which).stdin(Stdio::null()).kill_on_drop(true);
-        let output = timeout(4 * LONG, command.output()).await.expect("the suite ends").unwrap();
+        command.stdin(Stdio::null()).kill_on_drop(true);
+        command
+    }
+
+    async fn checks(&self, which: &str, args: &[&str]) {
+        let mut command = self.command();
+        let output = command.arg("caller").args(args).arg(which).output();
+        let output = timeout(4 * LONG, output).await.expect("the suite ends").unwrap();
         let said = String::from_utf8_lossy(&output.stdout);
         let errors = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success() && said.contains("DONE"), "{args:?}\n{said}\n{errors}");

@@ -30,6 +30,20 @@ fn stacks() -> Vec<(&'static str, Arc<dyn Stack>)> {
     ]
 }
 
+/// Calls this for those of them that are asked for.
+macro_rules! with_stacks {
+    ($stack:ident => $promise:expr) => {
+        // FARLINK_STACK: only this one.
+        let only = std::env::var("FARLINK_STACK").ok();
+        for (name, $stack) in crate::stacks() {
+            if only.as_ref().is_none_or(|only| only == name) {
+                println!("{name}");
+                $promise.await;
+            }
+        }
+    };
+}
+
 /// Each promise, with each peer and each stack.
 macro_rules! meetings {
     ($($peer:ident: $promises:tt),* $(,)?) => {
@@ -39,15 +53,7 @@ macro_rules! meetings {
         $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
         async fn $promise() {
             let Some(program) = super::Program::$peer() else { return };
-            // FARLINK_STACK: only this one.
-            let only = std::env::var("FARLINK_STACK").ok();
-            for (name, stack) in super::stacks() {
-                if only.as_ref().is_some_and(|only| only != name) {
-                    continue;
-                }
-                println!("{name}");
-                super::promises::$promise(stack, &program).await;
-            }
+            with_stacks!(stack => super::promises::$promise(stack, &program));
         })*
     };
 }
@@ -93,4 +99,12 @@ meetings! {
         a_drop_is_seen_by_the_peer,
         the_peers_close_is_seen,
     ],
+}
+
+/// What a real peer is measured by.
+mod ourselves {
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn no_first_message_is_lost() {
+        with_stacks!(stack => super::promises::no_first_message_of_our_own_is_lost(stack));
+    }
 }

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use farlink::peer::{MAX_CHANNEL_MESSAGE, Peer, Phase, Stack};
 use serde_json::json;
 
-use crate::peers::{flush, open, patiently, recv, send, until_phase};
+use crate::peers::{self, flush, open, patiently, recv, send, until_phase};
 use crate::program::Program;
 use crate::remote::{Remote, WAYS, Way, pattern};
 
@@ -102,21 +102,59 @@ pub(crate) async fn the_largest_messages_come_back(stack: Arc<dyn Stack>, progra
 
 /// Each side sends at the instant its channel opens.
 pub(crate) async fn no_first_message_is_lost(stack: Arc<dyn Stack>, program: &Program) {
-    let meetings = std::env::var("FARLINK_MEETINGS").map_or(20, |text| text.parse().unwrap());
     let mut remote = Remote::start(program);
-    for way in WAYS.into_iter().cycle().take(meetings) {
+    let mut took = Vec::new();
+    for way in WAYS.into_iter().cycle().take(meetings()) {
         let began = Instant::now();
         let mut peer = remote.meet(&stack, Way { greets: true, ..way }).await;
         remote.tell(json!({"do": "expect", "sizes": [7], "times": 1}));
         let ours = async {
-            patiently("opening", open(&mut peer.channel)).await.unwrap();
+            if patiently("opening", open(&mut peer.channel)).await.is_err() {
+                panic!("not opened: {:?}", *peer.state.borrow());
+            }
             peer.channel.send(Bytes::from(pattern(0, 7))).unwrap();
             assert_eq!(recv(&mut peer.channel).await.unwrap(), pattern(0, 5));
+            took.push(began.elapsed());
             println!("    heard after {:?}", began.elapsed());
             patiently("flushing", flush(&mut peer.channel)).await.unwrap();
         };
         tokio::join!(ours, remote.hear("got"));
     }
+    println!("  {}", percentiles(took));
+}
+
+/// The same between two of ours.
+pub(crate) async fn no_first_message_of_our_own_is_lost(stack: Arc<dyn Stack>) {
+    let mut took = Vec::new();
+    for number in 0..meetings() {
+        let began = Instant::now();
+        let (mut caller, mut answerer) = peers::two(&stack).await;
+        if number % 2 == 0 {
+            peers::negotiate(&mut caller, &mut answerer).await;
+        } else {
+            peers::negotiate_at_once(&mut caller, &mut answerer).await;
+        }
+        let greet = async |peer: &mut Peer| {
+            if patiently("opening", open(&mut peer.channel)).await.is_err() {
+                panic!("meeting {number} not opened: {:?}", *peer.state.borrow());
+            }
+            peer.channel.send(Bytes::from(pattern(number, 7))).unwrap();
+            assert_eq!(recv(&mut peer.channel).await.unwrap(), pattern(number, 7), "meeting {number}");
+        };
+        tokio::join!(greet(&mut caller), greet(&mut answerer));
+        took.push(began.elapsed());
+    }
+    println!("  {}", percentiles(took));
+}
+
+fn meetings() -> usize {
+    std::env::var("FARLINK_MEETINGS").map_or(20, |text| text.parse().unwrap())
+}
+
+fn percentiles(mut took: Vec<Duration>) -> String {
+    took.sort_unstable();
+    let at = |percent: usize| took[(took.len() * percent / 100).min(took.len() - 1)];
+    format!("{} times: p50 {:?}, p90 {:?}, p99 {:?}, max {:?}", took.len(), at(50), at(90), at(99), at(100))
 }
 
 /// How soon a close must be seen on loopback. Generous for slow machines.

@@ -79,7 +79,7 @@ impl Pipe for FarlinkPipe {
     fn poll_send(&mut self, cx: &mut Context<'_>, message: &mut Option<Bytes>) -> Poll<()> {
         ready!(self.0.channel.poll_ready(cx, LIMIT)).expect("an open channel");
         let message = message.take().expect("a message");
-        self.0.channel.send(message).expect("an open channel");
+        self.0.channel.send_more(message).expect("an open channel");
         Poll::Ready(())
     }
 

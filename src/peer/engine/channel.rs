@@ -1,9 +1,8 @@
 //! The `data` channel of a peer: a view of the core, polled by its owner.
 //!
 //! # Invariant
-//! What is sent waits in the association until a burst is over, so that several messages share a packet: the
-//! owner's [`push`](DataChannel::push), or its next poll that finds nothing, lets it out. The driver is woken too, and
-//! does it for an owner who does neither.
+//! Of a burst ([`send_more`](DataChannel::send_more)) messages wait in the association until it is over, so that they
+//! share packets: [`push`](DataChannel::push), or the next poll that finds nothing, lets them out.
 
 use std::fmt;
 use std::sync::Arc;
@@ -46,12 +45,15 @@ impl DataChannel for Channel {
     }
 
     fn send(&mut self, message: Bytes) -> Result<(), ChannelClosed> {
+        self.send_more(message)?;
+        self.push();
+        Ok(())
+    }
+
+    fn send_more(&mut self, message: Bytes) -> Result<(), ChannelClosed> {
         debug_assert!(message.len() <= MAX_CHANNEL_MESSAGE, "the caller splits messages");
         self.shared.with(|core| core.send(message))?;
-        if !std::mem::replace(&mut self.waiting, true) {
-            // An owner who neither pushes nor polls has the driver to do it.
-            self.shared.driver.wake();
-        }
+        self.waiting = true;
         Ok(())
     }
 

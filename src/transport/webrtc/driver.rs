@@ -1,10 +1,11 @@
 //! The one task that owns a data channel: frames in, frames out, and the end of it.
 //!
 //! ```text
-//!  DataChannel::poll_recv ─▶ Demux::frame ─▶ stream table ─▶ inbox ─▶ body
-//!  DataChannel::send ◀─ backlog ◀─ outbox (scheduler) ◀─ pumps of the bodies
+//!  line (data channel) ─▶ Demux::frame ─▶ stream table ─▶ inbox ─▶ body
+//!  line (backlog) ◀─ outbox (scheduler) ◀─ pumps of the bodies
 //!  peer state ─▶ link
 //! ```
+//! Whoever has frames to send sends them himself, if the channel has room: see [`Line`].
 //!
 //! # Invariant
 //! **The driver never waits for a consumer.** The wire has no flow control per stream, so waiting for one
@@ -17,7 +18,6 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -27,10 +27,10 @@ use tokio_stream::Stream;
 use tokio_stream::wrappers::WatchStream;
 use tokio_util::sync::DropGuard;
 
-use super::backlog::Backlog;
+use super::inbox::Readers;
+use super::line::Line;
 use super::outbox::Outbox;
-use super::rtt::Rtt;
-use crate::peer::{DataChannel, PeerConnection, PeerState, Phase};
+use crate::peer::{ChannelClosed, PeerConnection, PeerState, Phase};
 use crate::transport::CloseReason;
 use crate::transport::link::Link;
 
@@ -48,55 +48,26 @@ const LAST_FRAMES: Duration = Duration::from_millis(50);
 
 /// What the two ends do with the frames that come.
 pub(super) trait Demux: Send + Unpin + 'static {
-    /// Takes a frame of the peer. Must not block.
-    fn frame(&mut self, frame: Bytes);
+    /// Takes a frame of the peer. Must not block. The driver wakes the readers when it has read what came.
+    fn frame(&mut self, frame: Bytes, readers: &mut Readers);
 
-    /// Whether to read nothing for now. Whoever changes the answer wakes the driver through the outbox,
-    /// unless it is the driver, by sending.
+    /// Whether to read nothing for now. Whoever changes the answer wakes the driver through the outbox, which
+    /// does so itself when something leaves it.
     fn holds(&self) -> bool;
 
     /// The connection is gone: fails every call.
     fn ended(&mut self, reason: &CloseReason);
 }
 
-/// What went through one data channel.
-#[derive(Debug, Default)]
-pub(super) struct Traffic {
-    sent: AtomicU64,
-    received: AtomicU64,
-    /// Nanoseconds; zero before the first measurement.
-    rtt: AtomicU64,
-}
-
-impl Traffic {
-    /// Bytes of frames sent.
-    pub(super) fn sent(&self) -> u64 {
-        self.sent.load(Ordering::Relaxed)
-    }
-
-    /// Bytes of frames received.
-    pub(super) fn received(&self) -> u64 {
-        self.received.load(Ordering::Relaxed)
-    }
-
-    /// The round trip time as acknowledgements show it.
-    pub(super) fn rtt(&self) -> Option<Duration> {
-        let nanos = self.rtt.load(Ordering::Relaxed);
-        (nanos > 0).then(|| Duration::from_nanos(nanos))
-    }
-}
-
 /// The task. Ends when the connection does.
 pub(super) struct Driver<D: Demux> {
-    channel: Box<dyn DataChannel>,
     connection: Arc<dyn PeerConnection>,
     state: WatchStream<PeerState>,
     outbox: Arc<Outbox>,
     link: Arc<Link>,
-    traffic: Arc<Traffic>,
     demux: D,
-    backlog: Backlog,
-    rtt: Rtt,
+    /// Empty between polls; kept for its room.
+    readers: Readers,
     linger: Option<Linger>,
     /// The connection is over, for this reason; frames that came before may be read until then.
     last_frames: Option<(CloseReason, Pin<Box<Sleep>>)>,
@@ -130,26 +101,21 @@ impl Linger {
 
 impl<D: Demux> Driver<D> {
     pub(super) fn new(
-        channel: Box<dyn DataChannel>,
+        line: Line,
         connection: Arc<dyn PeerConnection>,
         state: tokio::sync::watch::Receiver<PeerState>,
         outbox: Arc<Outbox>,
         link: Arc<Link>,
-        traffic: Arc<Traffic>,
         demux: D,
     ) -> Self {
-        let state = WatchStream::new(state);
-        let backlog = Backlog::new();
+        outbox.attach(line);
         Self {
-            channel,
             connection,
-            state,
+            state: WatchStream::new(state),
             outbox,
             link,
-            traffic,
             demux,
-            backlog,
-            rtt: Rtt::default(),
+            readers: Readers::default(),
             linger: None,
             last_frames: None,
             ended: false,
@@ -180,51 +146,46 @@ impl<D: Demux> Driver<D> {
 
     /// Reads what has come, one batch at most. Ready with a reason when the channel is over.
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<CloseReason> {
-        for _ in 0..BATCH {
-            if self.demux.holds() {
-                return Poll::Pending;
-            }
-            let Some(frame) = ready!(self.channel.poll_recv(cx)) else {
-                return Poll::Ready(CloseReason::Peer);
+        let mut readers = std::mem::take(&mut self.readers);
+        let over = self.poll_batch(cx, &mut readers);
+        readers.wake();
+        self.readers = readers;
+        over
+    }
+
+    fn poll_batch(&mut self, cx: &mut Context<'_>, readers: &mut Readers) -> Poll<CloseReason> {
+        for frames in 0..BATCH {
+            let read = match self.outbox.is_held(|| self.demux.holds()) {
+                true => Poll::Pending,
+                false => self.outbox.poll_recv(cx),
             };
-            self.traffic.received.fetch_add(frame.len() as u64, Ordering::Relaxed);
-            self.demux.frame(frame);
+            match read {
+                Poll::Ready(Some(frame)) => self.demux.frame(frame, readers),
+                Poll::Ready(None) => return Poll::Ready(CloseReason::Peer),
+                Poll::Pending => {
+                    self.outbox.came(frames);
+                    return Poll::Pending;
+                }
+            }
         }
+        self.outbox.came(BATCH);
         cx.waker().wake_by_ref();
         Poll::Pending
     }
 
     /// Sends what there is, as far as the backlog allows. Ready with a reason when the channel is over.
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<CloseReason> {
-        loop {
-            let now = Instant::now();
-            let sent = self.traffic.sent();
-            let acknowledged = sent.saturating_sub(self.channel.buffered() as u64);
-            if let Some(rtt) = self.rtt.acknowledged(now, acknowledged) {
-                let nanos = u64::try_from(rtt.as_nanos()).unwrap_or(u64::MAX);
-                self.traffic.rtt.store(nanos, Ordering::Relaxed);
-            }
-            self.backlog.observe(now, acknowledged, !self.outbox.is_empty(), self.rtt.shortest());
-            if ready!(self.channel.poll_ready(cx, self.backlog.limit())).is_err() {
-                return Poll::Ready(CloseReason::Peer);
-            }
-            let Poll::Ready(frame) = self.outbox.poll_pop() else {
-                self.channel.push();
-                return Poll::Pending;
-            };
-            let length = frame.len() as u64;
-            if self.channel.send(frame).is_err() {
-                return Poll::Ready(CloseReason::Peer);
-            }
-            self.traffic.sent.fetch_add(length, Ordering::Relaxed);
-            self.rtt.sent(now, sent + length);
+        match ready!(self.outbox.poll_send(cx)) {
+            Ok(()) => Poll::Pending,
+            Err(ChannelClosed) => Poll::Ready(CloseReason::Peer),
         }
     }
 
     /// After a local close: lets the last frames out, for a while.
     fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let linger = self.linger.get_or_insert_with(|| Linger::new(self.channel.buffered()));
-        if linger.poll(cx, self.channel.buffered()).is_ready() {
+        let buffered = self.outbox.buffered();
+        let linger = self.linger.get_or_insert_with(|| Linger::new(buffered));
+        if linger.poll(cx, buffered).is_ready() {
             return Poll::Ready(());
         }
         if self.poll_write(cx).is_ready() {
@@ -233,16 +194,15 @@ impl<D: Demux> Driver<D> {
         if !self.outbox.is_empty() {
             return Poll::Pending;
         }
-        self.channel.poll_flush(cx).map(|_| ())
+        self.outbox.poll_flush(cx).map(|_| ())
     }
 
     /// After the connection's end: reads what had come before, which may be the trailers of every call.
     fn poll_last_frames(&mut self, cx: &mut Context<'_>) -> Poll<CloseReason> {
         let Some((reason, until)) = &mut self.last_frames else { return Poll::Pending };
-        while let Poll::Ready(frame) = self.channel.poll_recv(cx) {
+        while let Poll::Ready(frame) = self.outbox.poll_recv(cx) {
             let Some(frame) = frame else { return Poll::Ready(reason.clone()) };
-            self.traffic.received.fetch_add(frame.len() as u64, Ordering::Relaxed);
-            self.demux.frame(frame);
+            self.demux.frame(frame, &mut Readers::default());
         }
         until.as_mut().poll(cx).map(|()| reason.clone())
     }
@@ -309,6 +269,7 @@ impl<D: Demux> Future for Driver<D> {
 impl<D: Demux> Drop for Driver<D> {
     fn drop(&mut self) {
         self.end(CloseReason::Local);
+        self.outbox.detach();
         drop(self.done.take());
     }
 }

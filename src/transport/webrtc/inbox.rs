@@ -74,6 +74,23 @@ pub(super) enum Item {
     End(End),
 }
 
+/// Whom to wake once all that came together is in: headers, message and trailers of one answer are one wake-up, and
+/// no reader meets a lock that is still held. Dropping them wakes them.
+#[derive(Debug, Default)]
+pub(super) struct Readers(Vec<Waker>);
+
+impl Readers {
+    pub(super) fn wake(&mut self) {
+        self.0.drain(..).for_each(Waker::wake);
+    }
+}
+
+impl Drop for Readers {
+    fn drop(&mut self) {
+        self.wake();
+    }
+}
+
 /// The queue of one stream.
 pub(super) struct Inbox {
     state: Mutex<State>,
@@ -110,15 +127,15 @@ impl Inbox {
     }
 
     /// Response headers have come.
-    pub(super) fn put_head(&self, head: HeaderMap) {
-        self.change(|state| state.head = Some(head));
+    pub(super) fn put_head(&self, head: HeaderMap, readers: &mut Readers) {
+        self.change(readers, |state| state.head = Some(head));
     }
 
     /// A message has come; after the end it is dropped. Returns the bytes that this stream now holds, or 0
     /// when it is the only message: one always fits.
-    pub(super) fn put_message(&self, message: Bytes) -> usize {
+    pub(super) fn put_message(&self, message: Bytes, readers: &mut Readers) -> usize {
         let mut total = 0;
-        self.change(|state| {
+        self.change(readers, |state| {
             if !state.abandoned && state.end.is_none() {
                 self.held.unread.fetch_add(cost(&message), Ordering::Relaxed);
                 state.bytes += cost(&message);
@@ -132,7 +149,7 @@ impl Inbox {
     /// Nobody will read any more: what waits is dropped, and what comes.
     pub(super) fn abandon(&self) {
         let mut freed = 0;
-        self.change(|state| {
+        self.change(&mut Readers::default(), |state| {
             state.abandoned = true;
             state.messages.clear();
             freed = std::mem::take(&mut state.bytes);
@@ -143,7 +160,7 @@ impl Inbox {
     /// The call fails although its end may have come: it holds too much that nobody reads.
     pub(super) fn overflow(&self, status: Status) {
         let mut freed = 0;
-        self.change(|state| {
+        self.change(&mut Readers::default(), |state| {
             state.end = Some(End::Failed(status));
             state.messages.clear();
             freed = std::mem::take(&mut state.bytes);
@@ -153,10 +170,10 @@ impl Inbox {
 
     /// Nothing more will come. The first end counts; a failure also drops what was not read, since a call
     /// that failed must not look half complete.
-    pub(super) fn put_end(&self, end: End) {
+    pub(super) fn put_end(&self, end: End, readers: &mut Readers) {
         let failed = matches!(end, End::Failed(_));
         let mut freed = 0;
-        self.change(|state| {
+        self.change(readers, |state| {
             if state.end.is_none() {
                 state.end = Some(end);
                 if failed {
@@ -213,14 +230,10 @@ impl Inbox {
         }
     }
 
-    fn change(&self, change: impl FnOnce(&mut State)) {
+    fn change(&self, readers: &mut Readers, change: impl FnOnce(&mut State)) {
         let mut state = self.lock();
         change(&mut state);
-        let reader = state.reader.take();
-        drop(state);
-        if let Some(reader) = reader {
-            reader.wake();
-        }
+        readers.0.extend(state.reader.take());
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

@@ -8,7 +8,8 @@
 //! | `driver` | the one task: frames in and out, the end |
 //! | `client/` | the caller's calls, their table, their bodies |
 //! | `server/` | the robot's calls, their table, their handlers |
-//! | `outbox`, `scheduler`, `backlog` | whose frame goes next, how much may lie below |
+//! | `outbox`, `scheduler` | whose frame goes next |
+//! | `line`, `backlog` | the channel, and how much may lie in it |
 //! | `rtt` | the round trip time, as acknowledgements show it |
 //! | `inbox` | what was received and not read, and its budgets |
 //! | `pump` | an HTTP body becomes messages |
@@ -19,6 +20,7 @@ mod client;
 mod driver;
 mod inbox;
 mod limits;
+mod line;
 mod outbox;
 mod pump;
 mod rtt;

@@ -27,8 +27,9 @@ pub(super) struct Pump<'a> {
 }
 
 impl Pump<'_> {
-    /// Sends the whole body; returns its trailers. Returns early, without an error, when the stream has
-    /// ended meanwhile.
+    /// Adds the whole body to the outbox; returns its trailers. Returns early, without an error, when the stream has
+    /// ended meanwhile. Flushes before it waits; what it added last is the caller's to flush, who has more to say
+    /// mostly.
     ///
     /// # Errors
     /// The body's own, or RESOURCE_EXHAUSTED, UNIMPLEMENTED or INTERNAL for what the wire cannot carry.
@@ -43,6 +44,7 @@ impl Pump<'_> {
                     if !self.send(newest.take(), false).await {
                         return Ok(None);
                     }
+                    self.outbox.flush();
                     poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await
                 }
             };
@@ -74,10 +76,17 @@ impl Pump<'_> {
         }
     }
 
-    /// Waits for room and sends. False when the stream has ended.
+    /// Waits for room and adds. False when the stream has ended.
     async fn send(&self, message: Option<Bytes>, last: bool) -> bool {
         let Some(message) = message else { return true };
-        if poll_fn(|cx| self.outbox.poll_room(self.stream, cx)).await.is_err() {
+        let room = poll_fn(|cx| {
+            let room = self.outbox.poll_room(self.stream, cx);
+            if room.is_pending() {
+                self.outbox.flush();
+            }
+            room
+        });
+        if room.await.is_err() {
             return false;
         }
         self.outbox.push_message(self.stream, message, last, self.urgent);

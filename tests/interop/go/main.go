@@ -1,5 +1,5 @@
 // Command farlink-interop plays the real peers that farlink is tested against: goutils as signaling
-// server, as robot and as caller.
+// server, as robot and as caller; and it measures them.
 //
 // Each subcommand says on standard output, one line each, what a test has to wait for (LISTENING,
 // ANSWERING, DONE), stays on loopback unless told otherwise by --listen, and ends on SIGTERM or SIGINT.
@@ -29,6 +29,7 @@ var roles = map[string]role{
 	"signaling": {"where callers and robots meet", signalingFlags},
 	"robot":     {"answers, and serves Echo", robotFlags},
 	"caller":    {"dials, and checks what it reached", callerFlags},
+	"bench":     {"measures calls, for benches/transports.rs", benchFlags},
 	"peer":      {"plays one side of bare peer connections, for tests/stacks_meet_real_peers", peerFlags},
 }
 
@@ -59,7 +60,7 @@ func main() {
 
 func usage() {
 	fmt.Fprintln(os.Stderr, "usage: farlink-interop ROLE [flags]   (ROLE -h lists the flags)")
-	for _, name := range []string{"signaling", "robot", "caller", "peer"} {
+	for _, name := range []string{"signaling", "robot", "caller", "bench", "peer"} {
 		fmt.Fprintf(os.Stderr, "  %-10s %s\n", name, roles[name].about)
 	}
 	os.Exit(2)

@@ -8,6 +8,8 @@ import (
 	"net"
 	"time"
 
+	"farlink-interop/probe"
+
 	"github.com/viamrobotics/webrtc/v3"
 	"go.uber.org/zap"
 
@@ -23,11 +25,15 @@ func robotFlags(flags *flag.FlagSet) run {
 		if *host == "" {
 			return errors.New("--host is required")
 		}
-		return serveRobot(ctx, logger, *host, *signaling, *listen)
+		say := func(word, what string) { fmt.Println(word, what) }
+		return serveRobot(ctx, logger, *host, *signaling, *listen, say)
 	}
 }
 
-func serveRobot(ctx context.Context, logger *zap.SugaredLogger, host, signaling, listen string) error {
+// serveRobot serves until ctx is done. It says LISTENING with its address, and then ANSWERING with its name.
+func serveRobot(
+	ctx context.Context, logger *zap.SugaredLogger, host, signaling, listen string, say func(word, what string),
+) error {
 	listener, err := net.Listen("tcp", listen)
 	if err != nil {
 		return err
@@ -58,10 +64,13 @@ func serveRobot(ctx context.Context, logger *zap.SugaredLogger, host, signaling,
 	); err != nil {
 		return errors.Join(err, server.Stop(), listener.Close())
 	}
+	if err := server.RegisterServiceServer(ctx, &probe.Probe_ServiceDesc, probeServer{}); err != nil {
+		return errors.Join(err, server.Stop(), listener.Close())
+	}
 	if err := server.Serve(listener); err != nil { // returns at once
 		return errors.Join(err, server.Stop())
 	}
-	fmt.Println("LISTENING", address)
+	say("LISTENING", address)
 
 	doors := []string{address}
 	if signaling != "" {
@@ -73,7 +82,7 @@ func serveRobot(ctx context.Context, logger *zap.SugaredLogger, host, signaling,
 		}
 	}
 	if ctx.Err() == nil {
-		fmt.Println("ANSWERING", host)
+		say("ANSWERING", host)
 	}
 	<-ctx.Done()
 	return server.Stop()

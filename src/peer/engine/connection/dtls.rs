@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 use dimpl::{Error, Output, UnexpectedMessageError};
 
 use super::failure::Failure;
+use super::last_flight::LastFlight;
+use super::record_numbers::RecordNumbers;
 use crate::peer::engine::certificate::Identity;
 use crate::peer::fingerprint;
 
@@ -40,6 +42,10 @@ pub(super) struct Dtls {
     stage: Stage,
     /// Handshake, alerts, updates of keys: whole datagrams, at most a few flights of them.
     flight: VecDeque<Vec<u8>>,
+    /// Of a client; the crate's servers count right.
+    numbers: Option<RecordNumbers>,
+    /// Of a server, until the client is heard under the new keys.
+    last: Option<LastFlight>,
     timeout: Instant,
     /// What the crate was told last; it must be told before all else.
     clock: Option<Instant>,
@@ -69,7 +75,9 @@ impl Dtls {
             inner.set_active(true);
         }
         let stage = if client { Stage::Waiting } else { Stage::Shaking };
-        Self { inner, fingerprints, stage, flight: VecDeque::new(), timeout: now, clock: None }
+        let numbers = client.then(RecordNumbers::default);
+        let flight = VecDeque::new();
+        Self { inner, fingerprints, stage, flight, numbers, last: None, timeout: now, clock: None }
     }
 
     /// There is a path: a client says hello.
@@ -150,12 +158,20 @@ impl Dtls {
 
     /// When [`handle_timeout`](Self::handle_timeout) is due.
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
-        (!matches!(self.stage, Stage::Waiting | Stage::Closed)).then_some(self.timeout)
+        let last = self.last.as_ref().and_then(LastFlight::due);
+        let next = last.map_or(self.timeout, |due| due.min(self.timeout));
+        (!matches!(self.stage, Stage::Waiting | Stage::Closed)).then_some(next)
     }
 
     /// Sends a lost flight again.
     pub(super) fn handle_timeout(&mut self, now: Instant) -> Result<(), Failure> {
-        if matches!(self.stage, Stage::Waiting | Stage::Closed) || now < self.timeout {
+        if matches!(self.stage, Stage::Waiting | Stage::Closed) {
+            return Ok(());
+        }
+        if let Some(last) = &mut self.last {
+            self.flight.extend(last.again(now));
+        }
+        if now < self.timeout {
             return Ok(());
         }
         self.clock = Some(now);
@@ -173,6 +189,7 @@ impl Dtls {
     pub(super) fn close(&mut self) {
         let was = std::mem::replace(&mut self.stage, Stage::Closed);
         self.flight.clear();
+        self.last = None;
         if was == Stage::Connected && self.inner.close().is_ok() {
             // The crate cannot fail here, and nobody would want to know.
             let _ = self.drain(&mut [], |_| {});
@@ -190,13 +207,17 @@ impl Dtls {
 
     /// Takes all that the crate has to say: it is at peace with itself only after that.
     fn drain(&mut self, scratch: &mut [u8], mut to: impl FnMut(Record<'_>)) -> Result<(), Failure> {
-        let mut larger = Vec::new();
+        let (mut larger, before, mut shaken) = (Vec::new(), self.flight.len(), false);
         loop {
             let room = if larger.is_empty() { &mut *scratch } else { larger.as_mut_slice() };
             let needed = match self.inner.poll_output(room) {
                 Output::BufferTooSmall { needed } => needed,
                 Output::Packet(packet) => {
-                    self.flight.push_back(packet.to_vec());
+                    let mut datagram = packet.to_vec();
+                    if let Some(numbers) = &mut self.numbers {
+                        numbers.number(&mut datagram);
+                    }
+                    self.flight.push_back(datagram);
                     continue;
                 }
                 Output::PeerCert(der) => {
@@ -211,11 +232,13 @@ impl Dtls {
                         return Err(Failure::Fingerprint);
                     }
                     self.stage = Stage::Connected;
+                    shaken = true;
                     to(Record::Connected);
                     continue;
                 }
                 Output::ApplicationData(plain) => {
                     if self.stage == Stage::Connected {
+                        self.last = None;
                         to(Record::Data(plain));
                     }
                     continue;
@@ -228,6 +251,10 @@ impl Dtls {
                 }
                 Output::Timeout(at) => {
                     self.timeout = at;
+                    if let (true, None, Some(now)) = (shaken, &self.numbers, self.clock) {
+                        let said = self.flight.range(before..).cloned().collect();
+                        self.last = Some(LastFlight::new(said, now));
+                    }
                     return Ok(());
                 }
                 _ => continue,

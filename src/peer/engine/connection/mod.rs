@@ -25,9 +25,11 @@ mod dtls;
 mod failure;
 mod farewell;
 mod ice;
+mod last_flight;
 mod life;
 mod negotiate;
 mod negotiation;
+mod record_numbers;
 #[cfg(test)]
 mod tests;
 mod timing;

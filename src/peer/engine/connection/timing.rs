@@ -36,9 +36,14 @@ pub(super) const SETTLING: Duration = Duration::from_secs(3);
 pub(super) const PROBE: Duration = Duration::from_secs(2);
 
 /// How long the answerer holds back its checks. One that arrives at pion before our answer makes us
-/// peer-reflexive there, and pion then waits 1 s before it nominates. Over at the peer's first check, which a NAT may
-/// keep from us: callers that say they are farlink need no holding back.
+/// peer-reflexive there, and pion then waits 1 s before it nominates. Over soon after the peer's first check, which a
+/// NAT may keep from us: callers that say they are farlink need no holding back.
 pub(super) const ANSWERER_HOLD: Duration = Duration::from_millis(150);
+
+/// How much longer it holds back the others once the peer checks. pion nominates a pair at once when it works already
+/// as our check of it arrives, and else with our next check: one that overtakes our answer costs 50 ms. It checks all
+/// pairs in one burst of about a millisecond; this is more, and too little to be felt.
+pub(super) const REST_LATER: Duration = Duration::from_millis(10);
 
 /// How long the caller looks for a path after the answer. Below the answerer's 10 s, and below the 10 s that
 /// signaling keeps an offer, so that the caller hears its own reason.

@@ -47,6 +47,7 @@ pub(super) async fn run(
         .map_err(|error| Status::resource_exhausted(error.to_string()))?;
     guard.handle.table().outbox.push_head(stream, head);
     guard.upload = upload(&guard, body, is_urgent);
+    guard.handle.table().outbox.flush();
 
     match poll_fn(|cx| guard.inbox.poll_head(cx)).await {
         Ok(headers) => Ok(response(headers, Body::new(ResponseBody { guard, ended: false }))),
@@ -65,8 +66,9 @@ fn upload(guard: &Guard, body: Body, urgent: bool) -> Option<AbortHandle> {
         let outbox = &table.outbox;
         let half_close = Some(frame::request_half_close as fn(u64) -> Bytes);
         let pump = Pump { outbox, stream, max_message, urgent, half_close };
-        if let Err(status) = pump.run(body).await {
-            table.fail(stream, status);
+        match pump.run(body).await {
+            Ok(_) => outbox.flush(),
+            Err(status) => table.fail(stream, status),
         }
     });
     let waker = futures_util::task::noop_waker_ref();

@@ -23,8 +23,9 @@ use tower_service::Service;
 use tracing::Instrument as _;
 
 use self::table::Table;
-use super::driver::{Driver, Traffic};
+use super::driver::Driver;
 use super::limits::Limits;
+use super::line::{Line, Traffic};
 use super::outbox::Outbox;
 use crate::peer::{Peer, PeerConnection};
 use crate::transport::link::Link;
@@ -50,12 +51,11 @@ impl WebRtcTransport {
         // Nobody wants late candidates any more.
         drop(candidates);
         let driver = Driver::new(
-            channel,
+            Line::new(channel, Arc::clone(&traffic)),
             Arc::clone(&connection),
             state,
             Arc::clone(&outbox),
             Arc::clone(&link),
-            Arc::clone(&traffic),
             Arc::clone(&table),
         );
         tokio::spawn(driver.instrument(tracing::info_span!("channel", end = "caller")));

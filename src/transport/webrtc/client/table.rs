@@ -15,7 +15,7 @@ use tonic::Status;
 
 use crate::transport::CloseReason;
 use crate::transport::webrtc::driver::Demux;
-use crate::transport::webrtc::inbox::{End, Held, Inbox};
+use crate::transport::webrtc::inbox::{End, Held, Inbox, Readers};
 use crate::transport::webrtc::limits::{Limits, Overflow};
 use crate::transport::webrtc::outbox::{Ending, Outbox};
 use crate::wire::frame;
@@ -104,7 +104,7 @@ impl Table {
         };
         if let Some(Call { wire: Some(wire), inbox }) = call {
             self.held.resize_partial(wire.buffered(), 0);
-            inbox.put_end(End::Failed(status));
+            inbox.put_end(End::Failed(status), &mut Readers::default());
             self.outbox.end(stream, Ending::Cut, None, frame::request_reset(stream));
         }
     }
@@ -135,7 +135,7 @@ impl Table {
         self.permits.close();
         for call in calls.into_values() {
             self.held.resize_partial(call.wire.map_or(0, |wire| wire.buffered()), 0);
-            call.inbox.put_end(End::Failed(reason.status()));
+            call.inbox.put_end(End::Failed(reason.status()), &mut Readers::default());
         }
     }
 
@@ -150,7 +150,7 @@ impl Table {
         self.dropped.load(Ordering::Relaxed)
     }
 
-    fn take(&self, frame: Bytes) {
+    fn take(&self, frame: Bytes, readers: &mut Readers) {
         let Some((stream, kind)) = frame::decode_response(frame) else {
             self.dropped.fetch_add(1, Ordering::Relaxed);
             return;
@@ -169,10 +169,10 @@ impl Table {
         let mut unread = 0;
         match event {
             Ok(None) => {}
-            Ok(Some(ResponseEvent::Headers(head))) => inbox.put_head(head),
-            Ok(Some(ResponseEvent::Message(message))) => unread = inbox.put_message(message),
+            Ok(Some(ResponseEvent::Headers(head))) => inbox.put_head(head, readers),
+            Ok(Some(ResponseEvent::Message(message))) => unread = inbox.put_message(message, readers),
             Ok(Some(ResponseEvent::Trailers { status, metadata, .. })) => {
-                inbox.put_end(End::Trailers { status, metadata });
+                inbox.put_end(End::Trailers { status, metadata }, readers);
                 self.held.resize_partial(wire.buffered(), 0);
                 *slot = None;
                 drop(state);
@@ -218,8 +218,8 @@ fn over_budget(bytes: usize) -> Status {
 }
 
 impl Demux for Arc<Table> {
-    fn frame(&mut self, frame: Bytes) {
-        self.take(frame);
+    fn frame(&mut self, frame: Bytes, readers: &mut Readers) {
+        self.take(frame, readers);
     }
 
     fn holds(&self) -> bool {

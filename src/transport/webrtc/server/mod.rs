@@ -29,8 +29,9 @@ use tracing::Instrument as _;
 
 pub use self::methods::Methods;
 use self::table::Table;
-use super::driver::{Driver, Traffic};
+use super::driver::Driver;
 use super::limits::Limits;
+use super::line::{Line, Traffic};
 use super::outbox::Outbox;
 use crate::peer::{Peer, PeerConnection};
 use crate::transport::link::Link;
@@ -78,12 +79,11 @@ impl RobotConnection {
         // Nobody wants late candidates any more.
         drop(candidates);
         let driver = Driver::new(
-            channel,
+            Line::new(channel, Arc::clone(&traffic)),
             Arc::clone(&connection),
             state,
             outbox,
             Arc::clone(&link),
-            Arc::clone(&traffic),
             Arc::clone(&table),
         );
         let driver = driver.guarding(done.clone().drop_guard());

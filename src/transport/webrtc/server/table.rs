@@ -20,7 +20,7 @@ use super::call::{self, Reply};
 use super::{Methods, RobotService};
 use crate::proto::webrtc::{Metadata, RequestHeaders, request};
 use crate::transport::webrtc::driver::Demux;
-use crate::transport::webrtc::inbox::{End, Held, Inbox};
+use crate::transport::webrtc::inbox::{End, Held, Inbox, Readers};
 use crate::transport::webrtc::limits::{Limits, Overflow};
 use crate::transport::webrtc::outbox::{Ending, Outbox};
 use crate::transport::webrtc::urgent::{self, URGENT_BEYOND_LIMIT};
@@ -119,7 +119,8 @@ impl Table {
         if let Some(call) = self.remove(stream) {
             self.held.resize_partial(call.head + call.wire.buffered(), 0);
             // Whoever still reads the request, in a task of the handler's say, must not wait for ever.
-            call.inbox.put_end(End::Failed(Status::cancelled("the call has ended")));
+            let ended = End::Failed(Status::cancelled("the call has ended"));
+            call.inbox.put_end(ended, &mut Readers::default());
             let trailers = frame::response_trailers(stream, status, metadata);
             self.outbox.end(stream, Ending::InOrder, empty_head(stream), trailers);
             self.left();
@@ -151,7 +152,7 @@ impl Table {
         if let Some(handler) = &call.handler {
             handler.abort();
         }
-        call.inbox.put_end(End::Failed(status.clone()));
+        call.inbox.put_end(End::Failed(status.clone()), &mut Readers::default());
         let trailers = frame::response_trailers(stream, status, Metadata::default());
         self.outbox.end(stream, Ending::Cut, empty_head(stream), trailers);
         self.left();
@@ -211,7 +212,7 @@ impl Table {
         }
     }
 
-    fn take(self: &Arc<Self>, frame: Bytes) {
+    fn take(self: &Arc<Self>, frame: Bytes, readers: &mut Readers) {
         let length = frame.len();
         let Some((stream, kind)) = frame::decode_request(frame) else {
             self.dropped.fetch_add(1, Ordering::Relaxed);
@@ -237,7 +238,7 @@ impl Table {
             }
             return;
         };
-        let ending = self.step(call, kind);
+        let ending = self.step(call, kind, readers);
         drop(state);
         if let Some(status) = ending {
             self.end(stream, &status);
@@ -261,7 +262,7 @@ impl Table {
     }
 
     /// Feeds a frame to its call; returns the status that must end it.
-    fn step(&self, call: &mut Call, kind: RequestKind) -> Option<Status> {
+    fn step(&self, call: &mut Call, kind: RequestKind, readers: &mut Readers) -> Option<Status> {
         let before = call.wire.buffered();
         let event = call.wire.step(kind);
         self.held.resize_partial(before, call.wire.buffered());
@@ -273,9 +274,9 @@ impl Table {
             return Some(Status::cancelled("request cancelled"));
         }
         let half_close = half_close || (call.one_message && message.is_some());
-        let unread = message.map_or(0, |message| call.inbox.put_message(message));
+        let unread = message.map_or(0, |message| call.inbox.put_message(message, readers));
         if half_close {
-            call.inbox.put_end(End::HalfClose);
+            call.inbox.put_end(End::HalfClose, readers);
         }
         self.limits.stream_overflows(unread).then(|| over_budget(unread))
     }
@@ -306,8 +307,8 @@ fn empty_head(stream: u64) -> Option<Bytes> {
 }
 
 impl Demux for Arc<Table> {
-    fn frame(&mut self, frame: Bytes) {
-        self.take(frame);
+    fn frame(&mut self, frame: Bytes, readers: &mut Readers) {
+        self.take(frame, readers);
     }
 
     fn holds(&self) -> bool {

@@ -99,7 +99,9 @@ func Run(stack Stack) {
 		case err != nil:
 		case told.Do == "start":
 			if now != nil {
-				now.end()
+				// Beside the next one: where the other side has closed already, pion waits 400 ms for its own
+				// ABORT to leave (sctp v1.12 Abort), and the next opening would be blamed for it.
+				go now.end()
 			}
 			now, err = begin(stack, told, say)
 		case now == nil:

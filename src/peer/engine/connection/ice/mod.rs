@@ -205,8 +205,8 @@ impl Ice {
         if response {
             self.note_answer(now, Route { protocol, source: to, destination: from });
         }
-        if request && self.agent.remote_credentials().is_some() {
-            self.release();
+        if request {
+            self.hold_no_longer_than(now + timing::REST_LATER);
         }
         self.advance(now);
         match (request, response) {
@@ -342,6 +342,14 @@ impl Ice {
                 self.found = true;
                 self.pace = Pace::Settling(now + timing::SETTLING);
             }
+        }
+    }
+
+    /// The peer checks, so it has our answer: where it checks from, we check at once, as soon as it is answered,
+    /// and the rest before long.
+    fn hold_no_longer_than(&mut self, until: Instant) {
+        if let Some(held) = self.held.as_mut().and_then(|held| held.until.as_mut()) {
+            *held = until.min(*held);
         }
     }
 

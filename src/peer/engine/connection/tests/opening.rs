@@ -1,7 +1,7 @@
 //! From nothing to open.
 
 use super::super::*;
-use super::world::{A, B, World, address, host, ms, relay, stranger};
+use super::world::{A, B, Flying, World, address, host, ms, relay, stranger};
 use crate::peer::CandidateKind;
 
 #[test]
@@ -102,6 +102,59 @@ fn each_packet_of_the_opening_may_be_lost_on_each_side() {
             assert!(opened < ms(600), "packet {lost} of side {side} lost: {opened:?}");
         }
     }
+}
+
+/// Peers drop what they take for a replay.
+#[test]
+fn no_record_of_a_handshake_comes_twice_under_one_number() {
+    for version in [dimpl::Dtls::new_12, dimpl::Dtls::new_auto] {
+        for side in [A, B] {
+            for lost in 0..6 {
+                let mut world = World::new(lost);
+                world.replace(B, Identity::seeded(4, world.now).unwrap().speaking(version));
+                world.keep_trace = true;
+                let mut flown = 0;
+                world.lose = Box::new(move |one| {
+                    let counts = one.by == side && !one.is_stun();
+                    flown += u64::from(counts);
+                    // This one, and the two after it.
+                    counts && (lost + 1..lost + 4).contains(&flown)
+                });
+                world.open();
+                let mut seen = Vec::new();
+                for (at, one) in world.trace.iter().filter(|(_, one)| one.is_handshake()) {
+                    let number = (one.by, one.bytes[3..11].to_vec());
+                    assert!(!seen.contains(&number), "{number:?} again after {at:?}");
+                    seen.push(number);
+                }
+            }
+        }
+    }
+}
+
+/// Nobody repeats it in time but the server itself.
+#[test]
+fn a_lost_last_flight_of_the_handshake_costs_100_ms() {
+    let mut world = World::new(1);
+    // The caller is the server, and the client knows DTLS 1.2 only.
+    world.replace(B, Identity::seeded(4, world.now).unwrap().speaking(dimpl::Dtls::new_12));
+    world.keep_trace = true;
+    let mut lost = false;
+    world.lose = Box::new(move |one| {
+        // Change of cipher spec and Finished: after them, nothing of the handshake.
+        let is_last = one.by == A && one.bytes[0] == 20;
+        let first = is_last && !lost;
+        lost |= is_last;
+        // The client has the patience of pion.
+        first || one.by == B && lost && one.is_handshake()
+    });
+    world.open();
+    let last = |(_, one): &&(_, Flying)| one.by == A && one.bytes[0] == 20;
+    let said: Vec<_> = world.trace.iter().filter(last).map(|(at, one)| (*at, one.bytes.clone())).collect();
+    assert_eq!(said.len(), 2);
+    assert_eq!((said[1].0 - said[0].0, &said[1].1), (ms(100), &said[0].1));
+    let opened = world.sides.iter().map(|side| side.opened.unwrap()).max().unwrap();
+    assert!(opened <= ms(40 + 5 * 20 + 10 + 100), "{opened:?}");
 }
 
 #[test]
@@ -212,6 +265,39 @@ fn the_answerer_of_a_stranger_checks_nothing_until_it_hears_it_or_150_ms_are_ove
             assert_eq!((words.next(), words.next()), (Some(1), Some(0)));
         }
     }
+}
+
+#[test]
+fn the_answerer_of_a_stranger_answers_on_every_pair_before_it_checks_it() {
+    let mut world = World::new(1);
+    world.rewrite = Box::new(|sdp| sdp.replace("a=tool:farlink", "a=tool:another"));
+    world.keep_trace = true;
+    world.dial_from(
+        &[host("10.0.0.1:1000"), host("10.1.0.1:1001")],
+        &[host("10.0.0.2:2000"), host("10.1.0.2:2001")],
+    );
+    world.run(ms(100));
+    let mut pairs = Vec::new();
+    for (at, one) in world.trace.iter().filter(|(_, one)| one.by == B && one.is_stun()) {
+        if !pairs.contains(&(one.from, one.to)) {
+            pairs.push((one.from, one.to));
+            assert_eq!(one.bytes[0], 1, "a check from {} to {} after {at:?}", one.from, one.to);
+        }
+    }
+    assert_eq!(pairs.len(), 4);
+}
+
+#[test]
+fn the_rest_of_a_strangers_candidates_is_checked_soon_after_its_first_check() {
+    let mut world = World::new(1);
+    world.rewrite = Box::new(|sdp| sdp.replace("a=tool:farlink", "a=tool:another"));
+    world.keep_trace = true;
+    // What the caller sends from its second address is lost.
+    world.lose = Box::new(|one| one.from == address("10.1.0.1:1001"));
+    world.dial_from(&[host("10.0.0.1:1000"), host("10.1.0.1:1001")], &[host("10.0.0.2:2000")]);
+    world.run(ms(200));
+    let first = |to| world.trace.iter().find(|(_, one)| one.by == B && one.to == address(to)).unwrap().0;
+    assert_eq!((first("10.0.0.1:1000"), first("10.1.0.1:1001")), (ms(50), ms(60)));
 }
 
 #[test]

@@ -1,20 +1,29 @@
 //! The sending half of a data channel, shared by all its streams.
 //!
-//! Streams put frames in and wait for room; the [driver](super::driver) takes frames out. No lock is held
-//! across an await.
+//! Streams put frames in, wait for room, and [flush](Outbox::flush) after a burst: it takes out what the
+//! [line](super::line) has room for. The rest leaves with the [driver](super::driver). No lock is held across an await.
 //!
 //! # Invariant
+//! What is in here and not flushed is known to somebody who will flush; what a flush leaves behind, the driver
+//! sends.
+//!
 //! Nothing leaves on a stream before it was opened or after it was ended, whoever races with whom. A
 //! stream that waits for [room](Outbox::poll_room) before each message holds at most one message more than
 //! [`ROOM`] bytes here.
 
+mod leaving;
+#[cfg(test)]
+mod tests;
+
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use futures_util::task::AtomicWaker;
 
+use super::line::Line;
 use super::scheduler::{EncodePacket, Scheduler};
 
 /// A stream has room while fewer bytes than this wait, in bytes: enough to keep the driver busy, little
@@ -25,7 +34,13 @@ pub(super) const ROOM: usize = 64 * 1024;
 #[derive(Debug)]
 pub(super) struct Outbox {
     state: Mutex<State>,
+    /// From the driver's making to its end. Locked before `state`, if both are.
+    line: Mutex<Option<Line>>,
     driver: AtomicWaker,
+    /// Whether the driver reads nothing until something has left.
+    held: AtomicBool,
+    /// Whether many calls move at once, so that their frames had better leave together.
+    busy: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -58,7 +73,13 @@ pub(super) enum Ending {
 impl Outbox {
     pub(super) fn new(encode: EncodePacket) -> Self {
         let state = State { scheduler: Scheduler::new(encode), open: HashMap::new(), closed: false };
-        Self { state: Mutex::new(state), driver: AtomicWaker::new() }
+        Self {
+            state: Mutex::new(state),
+            line: Mutex::new(None),
+            driver: AtomicWaker::new(),
+            held: AtomicBool::new(false),
+            busy: AtomicBool::new(false),
+        }
     }
 
     /// Lets the stream send.
@@ -66,7 +87,7 @@ impl Outbox {
         self.lock().open.insert(stream, Open::default());
     }
 
-    /// Sends the stream's headers.
+    /// Adds the stream's headers.
     pub(super) fn push_head(&self, stream: u64, frame: Bytes) {
         self.change(|state| {
             let Some(open) = state.open.get_mut(&stream) else { return };
@@ -76,7 +97,7 @@ impl Outbox {
         });
     }
 
-    /// Sends a frame after all that its stream has sent before.
+    /// Adds a frame after all that its stream has added before.
     pub(super) fn push_frame(&self, stream: u64, frame: Bytes) {
         self.change(|state| {
             if state.open.contains_key(&stream) {
@@ -85,7 +106,7 @@ impl Outbox {
         });
     }
 
-    /// Sends a message; `last` half-closes with it.
+    /// Adds a message; `last` half-closes with it.
     pub(super) fn push_message(&self, stream: u64, message: Bytes, last: bool, urgent: bool) {
         self.change(|state| {
             if state.open.contains_key(&stream) {
@@ -94,7 +115,7 @@ impl Outbox {
         });
     }
 
-    /// Ends the stream with this frame, and before it with `head` if headers have not been sent yet.
+    /// Ends the stream with this frame, at once, and before it with `head` if headers have not been sent yet.
     /// Returns false when it had ended before: the first end is the one that is sent.
     pub(super) fn end(&self, stream: u64, ending: Ending, head: Option<Bytes>, frame: Bytes) -> bool {
         let mut first = false;
@@ -115,6 +136,7 @@ impl Outbox {
             }
             wake(open.waiting);
         });
+        self.flush();
         first
     }
 
@@ -138,21 +160,16 @@ impl Outbox {
         Poll::Pending
     }
 
-    /// Has this task woken by everything that happens here, once.
-    pub(super) fn register_driver(&self, cx: &Context<'_>) {
-        self.driver.register(cx.waker());
-    }
-
-    /// The next frame for the driver, who has [registered](Self::register_driver) to be woken for more.
-    pub(super) fn poll_pop(&self) -> Poll<Bytes> {
+    /// The next frame to send.
+    fn pop(&self) -> Option<Bytes> {
         let mut state = self.lock();
-        let Some((frame, stream)) = state.scheduler.pop() else { return Poll::Pending };
+        let (frame, stream) = state.scheduler.pop()?;
         let roomy = stream.filter(|stream| state.scheduler.queued(*stream) < ROOM);
         let open = roomy.and_then(|stream| state.open.get_mut(&stream));
         let waiting = open.and_then(|open| open.waiting.take());
         drop(state);
         wake(waiting);
-        Poll::Ready(frame)
+        Some(frame)
     }
 
     /// What waits ahead of all data costs, in bytes.
@@ -180,11 +197,6 @@ impl Outbox {
         self.driver.wake();
     }
 
-    /// Makes the driver look again, for reasons of its own.
-    pub(super) fn wake_driver(&self) {
-        self.driver.wake();
-    }
-
     fn change(&self, change: impl FnOnce(&mut State)) {
         let mut state = self.lock();
         if state.closed {
@@ -192,7 +204,9 @@ impl Outbox {
         }
         change(&mut state);
         drop(state);
-        self.driver.wake();
+        if self.held.load(Ordering::SeqCst) {
+            self.driver.wake();
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -203,65 +217,5 @@ impl Outbox {
 fn wake(waker: Option<Waker>) {
     if let Some(waker) = waker {
         waker.wake();
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use futures_util::task::noop_waker_ref;
-
-    use super::*;
-    use crate::wire::frame;
-
-    fn outbox() -> Outbox {
-        Outbox::new(|stream, packet, _| frame::response_packet(stream, packet))
-    }
-
-    fn pop(outbox: &Outbox) -> Option<Bytes> {
-        match outbox.poll_pop() {
-            Poll::Ready(frame) => Some(frame),
-            Poll::Pending => None,
-        }
-    }
-
-    #[test]
-    fn nothing_leaves_before_the_start_or_after_the_end_of_a_stream() {
-        let outbox = outbox();
-        outbox.push_message(1, "early".into(), false, false);
-        outbox.open(1);
-        assert!(outbox.end(1, Ending::InOrder, Some("head".into()), "trailers".into()));
-        assert!(!outbox.end(1, Ending::Cut, Some("head".into()), "again".into()));
-        outbox.push_message(1, "late".into(), false, false);
-        outbox.push_frame(1, "late".into());
-        assert_eq!(pop(&outbox).unwrap(), "head");
-        assert_eq!(pop(&outbox).unwrap(), "trailers");
-        assert_eq!(pop(&outbox), None);
-    }
-
-    #[test]
-    fn headers_are_sent_once() {
-        let outbox = outbox();
-        outbox.open(1);
-        outbox.push_head(1, "head".into());
-        outbox.push_head(1, "again".into());
-        outbox.end(1, Ending::Cut, Some("default".into()), "trailers".into());
-        assert_eq!(pop(&outbox).unwrap(), "head");
-        assert_eq!(pop(&outbox).unwrap(), "trailers");
-        assert_eq!(pop(&outbox), None);
-    }
-
-    #[test]
-    fn a_full_stream_waits_and_the_end_of_it_frees_who_waits() {
-        let outbox = outbox();
-        let mut cx = Context::from_waker(noop_waker_ref());
-        outbox.open(1);
-        assert_eq!(outbox.poll_room(1, &mut cx), Poll::Ready(Ok(())));
-        outbox.push_message(1, vec![0; ROOM + 1].into(), false, false);
-        assert_eq!(outbox.poll_room(1, &mut cx), Poll::Pending);
-        pop(&outbox);
-        assert_eq!(outbox.poll_room(1, &mut cx), Poll::Ready(Ok(())));
-        outbox.forget(1);
-        assert_eq!(outbox.poll_room(1, &mut cx), Poll::Ready(Err(StreamClosed)));
-        assert!(outbox.is_empty());
     }
 }
