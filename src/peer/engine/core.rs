@@ -354,6 +354,9 @@ impl Core {
             }
             gathering::Event::Failed(failure) => {
                 debug!(%failure, "an ICE server is of no use");
+                if let Some(relay) = failure.relay {
+                    self.connection.lose_relay(now, relay, &failure.to_string());
+                }
                 self.blame(failure.to_string());
             }
             gathering::Event::Resolve { server, host, port } => {

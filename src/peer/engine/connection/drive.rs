@@ -216,8 +216,6 @@ impl Connection {
 
     /// A relay of ours is gone: `relay` is its address, `why` names its server. If packets take it, another pair takes
     /// over at once; while there is none, one is looked for, and then the connection fails.
-    // Until the core calls it with what the gatherer tells.
-    #[cfg_attr(not(test), allow(dead_code))]
     pub(crate) fn lose_relay(&mut self, now: Instant, relay: SocketAddr, why: &str) {
         if self.life.phase().is_final() {
             return;

@@ -3,6 +3,7 @@
 mod coturn;
 mod driven;
 mod hostile;
+mod lost;
 mod relays;
 mod script;
 mod servers;
