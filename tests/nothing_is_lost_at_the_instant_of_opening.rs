@@ -1,34 +1,37 @@
 //! Both ends may send the moment their data channel opens: nothing of that is lost. Stacks are known that lose
 //! the first message of every connection.
 
-#![cfg(feature = "webrtc")]
+#![cfg(all(feature = "engine", feature = "webrtc"))]
 
 mod common;
 #[path = "common/peers.rs"]
 mod peers;
+#[macro_use]
+#[path = "common/stacks.rs"]
+mod stacks;
 
 use std::sync::Arc;
 
 use common::probe::ProbeRequest;
 use common::{LONG, Lab, Probe};
 use farlink::peer::Stack;
-use farlink::peer::webrtc_rs::WebRtcRs;
 use farlink::transport::TransportKind;
 use farlink::transport::webrtc::{Limits, RobotConnection, RobotService, WebRtcTransport};
 use futures_util::StreamExt as _;
 use http::Extensions;
 use tokio::time::timeout;
 
-fn stack() -> Arc<dyn Stack> {
-    Arc::new(WebRtcRs::new().resolve_mdns(false))
-}
-
 /// Connections at a time.
 const AT_A_TIME: usize = 6;
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_first_call_of_two_hundred_dials_is_answered() {
-    let lab = Lab::with(stack(), |robot| robot.max_connections(200)).await;
+on_each_stack! {
+    the_first_call_of_two_hundred_dials_is_answered
+    an_end_that_is_first_need_not_wait_for_the_other
+    what_the_robot_says_first_arrives
+}
+
+async fn the_first_call_of_two_hundred_dials_is_answered(stack: Arc<dyn Stack>) {
+    let lab = Lab::with(stack, |robot| robot.max_connections(200)).await;
     let dials = (0..200_u32).map(|number| {
         let lab = &lab;
         async move {
@@ -51,9 +54,7 @@ async fn the_first_call_of_two_hundred_dials_is_answered() {
 
 /// Without signaling's messages between the opening and the call: each end starts as soon as its own channel is
 /// open, whatever the other one knows.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_end_that_is_first_need_not_wait_for_the_other() {
-    let stack = stack();
+async fn an_end_that_is_first_need_not_wait_for_the_other(stack: Arc<dyn Stack>) {
     let connections = (0..60).map(|number| {
         let stack = Arc::clone(&stack);
         async move {
@@ -80,9 +81,7 @@ async fn an_end_that_is_first_need_not_wait_for_the_other() {
 }
 
 /// The robot's end may say something first: raw, since no call has begun.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_the_robot_says_first_arrives() {
-    let stack = stack();
+async fn what_the_robot_says_first_arrives(stack: Arc<dyn Stack>) {
     let connections = (0..60).map(|number: u32| {
         let stack = Arc::clone(&stack);
         async move {

@@ -1,6 +1,6 @@
 //! A robot that goes away says so: to new callers at once, to old ones after their grace, and as a status.
 
-#![cfg(feature = "webrtc")]
+#![cfg(all(feature = "engine", feature = "webrtc"))]
 
 mod common;
 
@@ -11,6 +11,7 @@ use common::probe::ProbeRequest;
 use common::{LONG, Lab, Probe, tokened, until_running};
 use farlink::Channel;
 use farlink::peer::Stack;
+use farlink::peer::engine::Engine;
 use farlink::peer::memory::MemoryStack;
 use farlink::peer::webrtc_rs::WebRtcRs;
 use tokio::sync::mpsc;
@@ -35,6 +36,13 @@ macro_rules! promises {
                 let lab = lab(Arc::new(MemoryStack::new())).await;
                 let channel = lab.over_webrtc().await;
                 timeout(LONG * 2, super::$promise(lab, channel, "memory")).await.expect("hangs");
+            }
+
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn engine() {
+                let lab = lab(Arc::new(Engine::new().resolve_mdns(false))).await;
+                let channel = lab.over_webrtc().await;
+                timeout(LONG * 2, super::$promise(lab, channel, "engine")).await.expect("hangs");
             }
 
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

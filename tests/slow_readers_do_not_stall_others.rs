@@ -1,6 +1,6 @@
 //! One data channel, many calls: who reads slowly, or sends more than the link carries, pays alone.
 
-#![cfg(feature = "webrtc")]
+#![cfg(all(feature = "engine", feature = "webrtc"))]
 
 mod common;
 #[path = "common/peers.rs"]
@@ -14,6 +14,7 @@ use common::probe::{ProbeRequest, ProbeResponse};
 use common::{LONG, Probe, is_running, tokened, until_running};
 use farlink::Channel;
 use farlink::peer::Stack;
+use farlink::peer::engine::Engine;
 use farlink::peer::memory::MemoryStack;
 use farlink::peer::webrtc_rs::WebRtcRs;
 use farlink::proto::robot::SendSessionHeartbeatRequest;
@@ -55,6 +56,10 @@ fn memory() -> Arc<dyn Stack> {
     Arc::new(MemoryStack::new())
 }
 
+fn engine() -> Arc<dyn Stack> {
+    Arc::new(Engine::new().resolve_mdns(false))
+}
+
 fn webrtc_rs() -> Arc<dyn Stack> {
     Arc::new(WebRtcRs::new().resolve_mdns(false))
 }
@@ -90,6 +95,11 @@ macro_rules! promises {
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn memory() {
                 tokio::time::timeout(super::LONG * 2, super::$promise(super::memory())).await.expect("hangs");
+            }
+
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn engine() {
+                tokio::time::timeout(super::LONG * 2, super::$promise(super::engine())).await.expect("hangs");
             }
 
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -35,12 +35,15 @@ macro_rules! with_stacks {
     ($stack:ident => $promise:expr) => {
         // FARLINK_STACK: only this one.
         let only = std::env::var("FARLINK_STACK").ok();
+        let mut ran = 0;
         for (name, $stack) in crate::stacks() {
             if only.as_ref().is_none_or(|only| only == name) {
                 println!("{name}");
                 $promise.await;
+                ran += 1;
             }
         }
+        assert!(ran > 0, "there is no stack {only:?}");
     };
 }
 
