@@ -188,7 +188,8 @@ async fn a_direct_path_is_preferred_to_a_relay(stack: Arc<dyn Stack>) {
 
 async fn a_wrong_password_is_a_failure_that_says_so(stack: Arc<dyn Stack>) {
     let Some(turn) = Turn::start() else { return };
-    let lab = lab(stack, vec![IceServer::with_credential(&turn.url(), "alice", "open-sesame").unwrap()]).await;
+    let lab =
+        lab(stack, vec![IceServer::with_credential(&turn.url(), "alice", "open-sesame").unwrap()]).await;
     let began = Instant::now();
     let error = dial(&lab, |options| options.force_relay(true)).await.unwrap_err().to_string();
     eprintln!("after {:?}: {error}", began.elapsed());

@@ -159,9 +159,11 @@ pub trait PeerConnection: fmt::Debug + Send + Sync {
     fn close(&self);
 }
 
-/// An ordered, reliable channel of messages, owned and polled by one task. Object safe.
+/// An ordered, reliable channel of messages, polled for one task. Object safe.
 ///
-/// Nothing here waits: each `poll_` method registers the task's waker and returns.
+/// Nothing here waits: each `poll_` method registers the task's waker and returns. One caller at a time, but not always
+/// from within that task: whoever has something to send may call with its waker, on any thread of the runtime that the
+/// channel was made in. An error of a method that sends is final: who meets it sends no more.
 pub trait DataChannel: fmt::Debug + Send {
     /// Ready once both sides may send.
     ///

@@ -79,6 +79,7 @@ impl Pipe for FarlinkPipe {
     fn poll_send(&mut self, cx: &mut Context<'_>, message: &mut Option<Bytes>) -> Poll<()> {
         ready!(self.0.channel.poll_ready(cx, LIMIT)).expect("an open channel");
         let message = message.take().expect("a message");
+        // Whoever calls this goes on until something is pending, which lets it out.
         self.0.channel.send_more(message).expect("an open channel");
         Poll::Ready(())
     }

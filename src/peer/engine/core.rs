@@ -202,8 +202,10 @@ impl Core {
             return Err(ChannelClosed);
         }
         self.touched = true;
-        let sent = self.connection.send(now(), DATA, Message::binary(message));
-        sent.map_err(|_| ChannelClosed)
+        self.connection.send(now(), DATA, Message::binary(message)).map_err(|error| {
+            debug!(?error, "a message cannot be sent");
+            ChannelClosed
+        })
     }
 
     /// Lets out what waits.

@@ -37,6 +37,10 @@ use crate::transport::link::Link;
 /// Frames that are read in one turn before others get to run.
 const BATCH: usize = 64;
 
+/// Frames after which their readers are woken, though more have come: a reader that keeps up must not run out of its
+/// budget while it is not told. 128 KiB at most; a whole answer is three frames.
+const TOGETHER: usize = 8;
+
 /// How long a close waits for the next of the last frames to reach the peer.
 const LINGER: Duration = Duration::from_millis(500);
 
@@ -147,7 +151,10 @@ impl<D: Demux> Driver<D> {
     /// Reads what has come, one batch at most. Ready with a reason when the channel is over.
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<CloseReason> {
         let mut readers = std::mem::take(&mut self.readers);
+        self.outbox.set_reading(true);
         let over = self.poll_batch(cx, &mut readers);
+        // From here on flushes send again; what was added before is seen by `poll_write`, which comes next.
+        self.outbox.set_reading(false);
         readers.wake();
         self.readers = readers;
         over
@@ -160,7 +167,12 @@ impl<D: Demux> Driver<D> {
                 false => self.outbox.poll_recv(cx),
             };
             match read {
-                Poll::Ready(Some(frame)) => self.demux.frame(frame, readers),
+                Poll::Ready(Some(frame)) => {
+                    self.demux.frame(frame, readers);
+                    if frames % TOGETHER == TOGETHER - 1 {
+                        readers.wake();
+                    }
+                }
                 Poll::Ready(None) => return Poll::Ready(CloseReason::Peer),
                 Poll::Pending => {
                     self.outbox.came(frames);

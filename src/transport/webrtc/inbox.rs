@@ -251,3 +251,39 @@ impl Drop for Inbox {
 fn cost(message: &Bytes) -> usize {
     message.len() + PER_MESSAGE
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+
+    use futures_util::task::{ArcWake, waker};
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Woken(AtomicUsize);
+
+    impl ArcWake for Woken {
+        fn wake_by_ref(woken: &Arc<Self>) {
+            woken.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    #[test]
+    fn what_comes_together_wakes_its_reader_once_and_when_all_is_in() {
+        let (inbox, woken) = (Inbox::new(Arc::default()), Arc::new(Woken::default()));
+        let waker = waker(Arc::clone(&woken));
+        let mut cx = Context::from_waker(&waker);
+        assert!(inbox.poll_head(&mut cx).is_pending());
+        let mut readers = Readers::default();
+        inbox.put_head(HeaderMap::new(), &mut readers);
+        inbox.put_message(Bytes::from_static(b"message"), &mut readers);
+        inbox.put_end(End::HalfClose, &mut readers);
+        assert_eq!(woken.0.load(Ordering::SeqCst), 0);
+        readers.wake();
+        assert_eq!(woken.0.load(Ordering::SeqCst), 1);
+        assert!(inbox.poll_head(&mut cx).is_ready());
+        assert!(matches!(inbox.poll_item(&mut cx), Poll::Ready(Item::Message(_))));
+        assert!(matches!(inbox.poll_item(&mut cx), Poll::Ready(Item::End(End::HalfClose))));
+    }
+}

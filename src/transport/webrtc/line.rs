@@ -5,7 +5,9 @@
 //! cost two changes of task for each request and each answer.
 //!
 //! # Invariant
-//! The channel only ever knows the driver's waker: it is one task's, whoever calls.
+//! The channel only ever knows the driver's waker: it is one task's, whoever calls. Once a frame could not be sent, none
+//! ever can: who met the error may be a call, and the driver has to hear of it before a later frame takes the lost
+//! one's place.
 
 use std::fmt;
 use std::sync::Arc;
@@ -57,11 +59,20 @@ pub(super) struct Line {
     /// The driver's, once it has run.
     driver: Option<Waker>,
     runtime: Option<Id>,
+    failed: bool,
 }
 
 impl Line {
     pub(super) fn new(channel: Box<dyn DataChannel>, traffic: Arc<Traffic>) -> Self {
-        Self { channel, traffic, backlog: Backlog::new(), rtt: Rtt::default(), driver: None, runtime: None }
+        Self {
+            channel,
+            traffic,
+            backlog: Backlog::new(),
+            rtt: Rtt::default(),
+            driver: None,
+            runtime: None,
+            failed: false,
+        }
     }
 
     /// The driver is this task, here.
@@ -89,11 +100,11 @@ impl Line {
         Poll::Ready(frame)
     }
 
-    /// Sends what `next` gives, `most` frames of it, as far as the backlog allows; what is sent has left when this
-    /// returns. `waiting` is whether there is any. Ready when `next` gave nothing more, or that many.
+    /// Sends what `next` gives, until `most` bytes of it are sent, as far as the backlog allows; what is sent has left
+    /// when this returns. `waiting` is whether there is any. Ready when `next` gave nothing more, or so much.
     ///
     /// # Errors
-    /// [`ChannelClosed`] when nothing can be sent any more.
+    /// [`ChannelClosed`] when nothing can be sent any more; from then on always.
     pub(super) fn poll_send(
         &mut self,
         cx: &mut Context<'_>,
@@ -101,7 +112,23 @@ impl Line {
         next: impl Fn() -> Option<Bytes>,
         most: usize,
     ) -> Poll<Result<(), ChannelClosed>> {
-        for _ in 0..most {
+        if self.failed {
+            return Poll::Ready(Err(ChannelClosed));
+        }
+        let sent = self.poll_burst(cx, waiting, next, most);
+        self.failed = matches!(sent, Poll::Ready(Err(ChannelClosed)));
+        sent
+    }
+
+    fn poll_burst(
+        &mut self,
+        cx: &mut Context<'_>,
+        waiting: impl Fn() -> bool,
+        next: impl Fn() -> Option<Bytes>,
+        most: usize,
+    ) -> Poll<Result<(), ChannelClosed>> {
+        let mut burst = 0;
+        while burst < most {
             let now = Instant::now();
             let sent = self.traffic.sent();
             let acknowledged = sent.saturating_sub(self.channel.buffered() as u64);
@@ -113,6 +140,7 @@ impl Line {
             ready!(self.channel.poll_ready(cx, self.backlog.limit()))?;
             let Some(frame) = next() else { break };
             let length = frame.len() as u64;
+            burst = burst.saturating_add(frame.len());
             self.channel.send_more(frame)?;
             self.traffic.sent.fetch_add(length, Ordering::Relaxed);
             self.rtt.sent(now, sent + length);

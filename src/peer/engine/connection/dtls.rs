@@ -207,7 +207,7 @@ impl Dtls {
 
     /// Takes all that the crate has to say: it is at peace with itself only after that.
     fn drain(&mut self, scratch: &mut [u8], mut to: impl FnMut(Record<'_>)) -> Result<(), Failure> {
-        let (mut larger, before, mut shaken) = (Vec::new(), self.flight.len(), false);
+        let (mut larger, before, mut shaken, mut heard) = (Vec::new(), self.flight.len(), false, false);
         loop {
             let room = if larger.is_empty() { &mut *scratch } else { larger.as_mut_slice() };
             let needed = match self.inner.poll_output(room) {
@@ -239,6 +239,7 @@ impl Dtls {
                 Output::ApplicationData(plain) => {
                     if self.stage == Stage::Connected {
                         self.last = None;
+                        heard = true;
                         to(Record::Data(plain));
                     }
                     continue;
@@ -251,7 +252,7 @@ impl Dtls {
                 }
                 Output::Timeout(at) => {
                     self.timeout = at;
-                    if let (true, None, Some(now)) = (shaken, &self.numbers, self.clock) {
+                    if let (true, None, Some(now)) = (shaken && !heard, &self.numbers, self.clock) {
                         let said = self.flight.range(before..).cloned().collect();
                         self.last = Some(LastFlight::new(said, now));
                     }

@@ -90,6 +90,7 @@ impl Table {
         if let Some(wire) = call.and_then(|call| call.wire) {
             self.held.resize_partial(wire.buffered(), 0);
             self.outbox.end(stream, Ending::Cut, None, frame::request_reset(stream));
+            self.outbox.flush();
         }
     }
 
@@ -106,6 +107,7 @@ impl Table {
             self.held.resize_partial(wire.buffered(), 0);
             inbox.put_end(End::Failed(status), &mut Readers::default());
             self.outbox.end(stream, Ending::Cut, None, frame::request_reset(stream));
+            self.outbox.flush();
         }
     }
 
@@ -122,6 +124,7 @@ impl Table {
         if let Some(wire) = call.wire {
             self.held.resize_partial(wire.buffered(), 0);
             self.outbox.end(stream, Ending::Cut, None, frame::request_reset(stream));
+            self.outbox.flush();
         }
     }
 

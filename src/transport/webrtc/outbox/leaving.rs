@@ -1,10 +1,10 @@
 //! How frames leave the outbox: by whoever flushes, or by the driver.
 //!
 //! # Invariant
-//! A flush never waits, for a lock neither: what it cannot send, the driver is woken for.
+//! A flush never waits for another one, nor for room: what it cannot send now, the driver is woken for.
 
 use std::sync::atomic::Ordering;
-use std::sync::{MutexGuard, PoisonError};
+use std::sync::{MutexGuard, PoisonError, TryLockError};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -13,9 +13,8 @@ use super::Outbox;
 use crate::peer::ChannelClosed;
 use crate::transport::webrtc::line::Line;
 
-/// Frames that one flush sends before it leaves the rest to the driver: a call is not to do the work of all
-/// others.
-const BURST: usize = 64;
+/// Bytes that one flush sends before it leaves the rest to the driver: a call is not to do the work of all others.
+const BURST: usize = 64 * 1024;
 
 /// Frames that come at once when few calls move: a whole answer is three.
 const FEW: usize = 8;
@@ -35,6 +34,10 @@ impl Outbox {
     /// Lets out what was added, as far as there is room for it. Does not wait; what does not leave now leaves with the
     /// driver.
     pub(in crate::transport::webrtc) fn flush(&self) {
+        if self.reading.load(Ordering::SeqCst) {
+            // The driver is at it, and sends for all when it has read what came.
+            return;
+        }
         if !self.is_empty() && !self.is_sent_here() || self.held.load(Ordering::SeqCst) {
             self.driver.wake();
         }
@@ -45,8 +48,12 @@ impl Outbox {
         if self.busy.load(Ordering::Relaxed) {
             return false;
         }
-        // Somebody else is at it: what he does not see is left to the driver.
-        let Ok(mut line) = self.line.try_lock() else { return false };
+        let mut line = match self.line.try_lock() {
+            Ok(line) => line,
+            Err(TryLockError::Poisoned(line)) => line.into_inner(),
+            // Somebody else is at it: what he does not see is left to the driver.
+            Err(TryLockError::WouldBlock) => return false,
+        };
         let Some(line) = &mut *line else { return false };
         let Some(driver) = line.stand_in() else { return false };
         match self.send_by(line, &mut Context::from_waker(&driver), BURST) {
@@ -77,6 +84,11 @@ impl Outbox {
             Some(line) => self.send_by(line, cx, usize::MAX),
             None => Poll::Ready(Err(ChannelClosed)),
         }
+    }
+
+    /// Whether the driver reads, and will send afterwards: what a batch of frames causes leaves together.
+    pub(in crate::transport::webrtc) fn set_reading(&self, on: bool) {
+        self.reading.store(on, Ordering::SeqCst);
     }
 
     /// So many frames came at once: their calls will soon have something to send, each of them. Many do so faster

@@ -39,6 +39,8 @@ pub(super) struct Outbox {
     driver: AtomicWaker,
     /// Whether the driver reads nothing until something has left.
     held: AtomicBool,
+    /// Whether the driver reads now, and sends when it has.
+    reading: AtomicBool,
     /// Whether many calls move at once, so that their frames had better leave together.
     busy: AtomicBool,
 }
@@ -78,6 +80,7 @@ impl Outbox {
             line: Mutex::new(None),
             driver: AtomicWaker::new(),
             held: AtomicBool::new(false),
+            reading: AtomicBool::new(false),
             busy: AtomicBool::new(false),
         }
     }
@@ -115,7 +118,7 @@ impl Outbox {
         });
     }
 
-    /// Ends the stream with this frame, at once, and before it with `head` if headers have not been sent yet.
+    /// Ends the stream with this frame, and before it with `head` if headers have not been sent yet.
     /// Returns false when it had ended before: the first end is the one that is sent.
     pub(super) fn end(&self, stream: u64, ending: Ending, head: Option<Bytes>, frame: Bytes) -> bool {
         let mut first = false;
@@ -136,7 +139,6 @@ impl Outbox {
             }
             wake(open.waiting);
         });
-        self.flush();
         first
     }
 

@@ -102,6 +102,7 @@ impl Table {
     pub(super) fn end(&self, stream: u64, status: &Status) {
         if let Some(call) = self.remove(stream) {
             self.finish(stream, call, status);
+            self.outbox.flush();
         }
     }
 
@@ -111,6 +112,7 @@ impl Table {
         for (stream, call) in calls {
             self.finish(stream, call, status);
         }
+        self.outbox.flush();
     }
 
     /// The reply is complete, or its handler gave up: the call leaves the table. Its trailers go after all
@@ -123,6 +125,7 @@ impl Table {
             call.inbox.put_end(ended, &mut Readers::default());
             let trailers = frame::response_trailers(stream, status, metadata);
             self.outbox.end(stream, Ending::InOrder, empty_head(stream), trailers);
+            self.outbox.flush();
             self.left();
         }
     }
@@ -193,6 +196,7 @@ impl Table {
         if let Err(status) = self.insert(stream, call, urgent::is_urgent(&headers.method)) {
             let trailers = frame::response_trailers(stream, &status, Metadata::default());
             self.outbox.end(stream, Ending::Cut, empty_head(stream), trailers);
+            self.outbox.flush();
             return;
         }
 

@@ -104,9 +104,10 @@ fn each_packet_of_the_opening_may_be_lost_on_each_side() {
     }
 }
 
-/// Peers drop what they take for a replay.
+/// Peers drop what they take for a replay. What a server says again, [`LastFlight`](super::super::last_flight) means to
+/// be taken for one: its records are protected.
 #[test]
-fn no_record_of_a_handshake_comes_twice_under_one_number() {
+fn no_record_in_the_clear_comes_twice_under_one_number() {
     for version in [dimpl::Dtls::new_12, dimpl::Dtls::new_auto] {
         for side in [A, B] {
             for lost in 0..6 {
