@@ -80,7 +80,10 @@ async fn calls_in_flight_may_end_within_their_grace(lab: Lab, channel: Channel, 
     let call = tokio::spawn(async move { client.unary(request).await });
     until_running(&token, true).await;
     let began = Instant::now();
-    lab.robot.shutdown().await;
+    let shutdown = tokio::spawn(lab.robot.shutdown());
+    // A new call is refused, and does those in flight no harm.
+    while Probe::client(channel.clone()).unary(ProbeRequest::default()).await.is_ok() {}
+    shutdown.await.unwrap();
     assert!(began.elapsed() < GRACE, "{:?}: nobody was left to wait for", began.elapsed());
     assert_eq!(call.await.unwrap().unwrap().into_inner().total, 5);
     timeout(LONG, channel.closed()).await.expect("still open");

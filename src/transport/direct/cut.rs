@@ -8,17 +8,20 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+use tokio_util::sync::{CancellationToken, DropGuard, WaitForCancellationFutureOwned};
 
 /// Fails all reads and writes once the token is cancelled.
 pub(super) struct Cuttable<S> {
     stream: S,
     cut: Pin<Box<WaitForCancellationFutureOwned>>,
+    /// Held only to be dropped.
+    _gone: DropGuard,
 }
 
 impl<S> Cuttable<S> {
-    pub(super) fn new(stream: S, cut: CancellationToken) -> Self {
-        Self { stream, cut: Box::pin(cut.cancelled_owned()) }
+    /// Cancels `gone` when it is dropped: HTTP/2 has let go of it, and nothing more comes or goes.
+    pub(super) fn new(stream: S, cut: CancellationToken, gone: CancellationToken) -> Self {
+        Self { stream, cut: Box::pin(cut.cancelled_owned()), _gone: gone.drop_guard() }
     }
 
     fn check(&mut self, cx: &mut Context<'_>) -> io::Result<()> {

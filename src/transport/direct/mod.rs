@@ -67,6 +67,9 @@ struct Shared {
     sender: http2::SendRequest<Body>,
     link: Arc<Link>,
     cut: CancellationToken,
+    /// Cancelled when nothing more comes or goes. A server that shuts down closes the link before: no call may
+    /// begin, those in flight may end.
+    gone: CancellationToken,
     authority: Authority,
     scheme: Scheme,
     open: AtomicUsize,
@@ -80,8 +83,8 @@ impl DirectTransport {
     /// # Errors
     /// [`ConnectError`] says how far it came.
     pub async fn connect(target: &Resolved, security: &Security) -> Result<Self, ConnectError> {
-        let cut = CancellationToken::new();
-        let stream = Cuttable::new(connect::open(target, security).await?, cut.clone());
+        let (cut, gone) = (CancellationToken::new(), CancellationToken::new());
+        let stream = Cuttable::new(connect::open(target, security).await?, cut.clone(), gone.clone());
         let (stream, preface) = Watched::new(stream);
         let (sender, connection) = http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
@@ -106,6 +109,7 @@ impl DirectTransport {
             sender,
             link,
             cut,
+            gone,
             authority: target.endpoint.authority(),
             scheme,
             open: AtomicUsize::new(0),
@@ -127,17 +131,16 @@ impl DirectTransport {
         self.shared.opened.fetch_add(1, Ordering::Relaxed);
         self.shared.open.fetch_add(1, Ordering::Relaxed);
         let guard = OpenCall(Arc::clone(&self.shared));
-        let mut watch = self.shared.link.watch();
         let sending = pin!(async {
             std::future::poll_fn(|cx| sender.poll_ready(cx)).await?;
             sender.send_request(request).await
         });
         // hyper loses a request that it takes at the instant at which its connection ends, and never answers.
-        let sent = match select(sending, pin!(watch.closed())).await {
+        let sent = match select(sending, pin!(self.shared.gone.cancelled())).await {
             Either::Left((sent, _)) => sent,
-            Either::Right((reason, sending)) => match timeout(LAST_WORDS, sending).await {
+            Either::Right(((), sending)) => match timeout(LAST_WORDS, sending).await {
                 Ok(sent) => sent,
-                Err(_) => return Err(reason.status()),
+                Err(_) => return Err(self.shared.link.closed().unwrap_or(CloseReason::Peer).status()),
             },
         };
         match sent {
