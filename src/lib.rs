@@ -25,8 +25,15 @@
 //! users hold.
 //!
 //! # Features
-//! - `webrtc` (default): the protocols of the `webrtc` crate as the WebRTC stack. Without it farlink still
-//!   dials and serves directly, and over any [`peer::Stack`] of your own.
+//! - `engine` (default): our own WebRTC stack, [`peer::engine`]; the one that is used unless another is asked for.
+//! - `webrtc` (default): the protocols of the `webrtc` crate as a WebRTC stack, [`peer::webrtc_rs`]; used unless
+//!   another is asked for where `engine` is off.
+//!
+//! Without both farlink still dials and serves directly, and over any [`peer::Stack`] of your own.
+//!
+//! # Runtime
+//! All of it runs on tokio, with time and I/O enabled. A channel lives in the runtime that dialed it, and ends with it;
+//! its calls may be made from any thread, those with a deadline within some runtime.
 //!
 //! # Limits
 //! Messages are up to 32 MiB, of which tonic's clients and servers take 4 MiB unless

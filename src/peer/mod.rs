@@ -1,15 +1,15 @@
 //! One peer connection and its data channel, whoever implements them: the seam to the WebRTC stack.
 //!
 //! Floor 1. Above sits `transport::webrtc`, which turns the data channel into RPCs, and `signaling`, which
-//! carries descriptions and candidates. Below sits a stack: [`memory`] in process, [`webrtc_rs`] over the
-//! `webrtc` crate. Nothing of a stack's types, callbacks or timing passes this file;
+//! carries descriptions and candidates. Below sits a stack: [`engine`], our own, [`webrtc_rs`] over the
+//! `webrtc` crate, [`memory`] in process. Nothing of a stack's types, callbacks or timing passes this file;
 //! `tests/every_stack_behaves.rs` is what each must pass.
 //!
 //! ```text
 //!  Stack::open ─▶ Peer ┬ connection: PeerConnection   descriptions and candidates in, stats, close
 //!                      ├ candidates: Receiver         candidates out; its end is the end of candidates
 //!                      ├ state:      watch            connecting, connected, failed ...; the selected path
-//!                      └ channel:    DataChannel      polled by the one task that owns it
+//!                      └ channel:    DataChannel      polled for one task
 //! ```
 //!
 //! # Invariant

@@ -69,17 +69,19 @@ impl Engine {
         self
     }
 
-    /// Silence of the peer until the connection counts as lost, 10 s unless set; 1 s at least, an hour at most. After 5 s, or this if it is
-    /// less, it is [`Disconnected`](crate::peer::Phase::Disconnected). More than 30 s is of no use where the peer
-    /// answers no probe (RFC 7675).
+    /// Silence of the peer until the connection counts as lost, 10 s unless set; 1 s at least, an hour at most. After
+    /// 5 s, or this if it is less, it is [`Disconnected`](crate::peer::Phase::Disconnected). A peer that has nothing to
+    /// say is asked five times in it, every 2 s at least. Each end has its own. More than 30 s is of no use where the
+    /// peer answers no probe (RFC 7675).
     #[must_use]
     pub fn lost_after(mut self, silence: Duration) -> Self {
         self.set().lost = silence.clamp(Duration::from_secs(1), Duration::from_secs(3600));
         self
     }
 
-    /// How long STUN and TURN servers may take, 5 s unless set; 100 ms at least, a minute at most. Candidates come as they are found; this is when
-    /// the last of them must have come.
+    /// How long STUN and TURN servers may take, 5 s unless set; 100 ms at least, a minute at most. Candidates come as
+    /// they are found; this is when the last of them must have come. A dial without trickle sends its offer sooner if
+    /// they take too long for its time-out.
     #[must_use]
     pub fn gather_for(mut self, patience: Duration) -> Self {
         self.set().patience = patience.clamp(Duration::from_millis(100), Duration::from_secs(60));

@@ -10,7 +10,7 @@ use crate::peer::session::SessionError;
 #[derive(Debug, Clone, thiserror::Error)]
 pub(crate) enum Failure {
     /// Gathering ended without a single candidate.
-    #[error("this host has no address to connect from")]
+    #[error("this host has no address to connect from, or all of them are filtered out")]
     NoAddress,
     /// The same where only relays were wanted.
     #[error(
@@ -49,10 +49,10 @@ pub(crate) enum Failure {
     #[error("SCTP failed: {0}")]
     Sctp(CloseReason),
     /// Nothing came over the path.
-    #[error("nothing came from the peer for {} s", .0.as_secs())]
+    #[error("nothing came from the peer for {} s", .0.as_secs_f64())]
     Silence(Duration),
     /// Things came, but no answer to a probe (RFC 7675): we may not go on sending.
-    #[error("the peer answered no probe for {} s", .0.as_secs())]
+    #[error("the peer answered no probe for {} s", .0.as_secs_f64())]
     Consent(Duration),
 }
 

@@ -35,6 +35,12 @@ pub(super) const SETTLING: Duration = Duration::from_secs(3);
 /// and its repeats before a path counts as silent.
 pub(super) const PROBE: Duration = Duration::from_secs(2);
 
+/// The same for a connection that is lost after this much silence: five times in it, so that a peer that has nothing to
+/// say is heard by its answers, though one of them may be lost.
+pub(super) fn probe(patience: Duration) -> Duration {
+    (patience / 5).clamp(CHECK_AT_LEAST, PROBE)
+}
+
 /// How long the answerer holds back its checks. One that arrives at pion before our answer makes us
 /// peer-reflexive there, and pion then waits 1 s before it nominates. Over soon after the peer's first check, which a
 /// NAT may keep from us: callers that say they are farlink need no holding back.

@@ -150,7 +150,8 @@ impl Ice {
 
     /// The peer's description is known: checks begin, the peer's candidates' after `hold`.
     pub(super) fn start(&mut self, now: Instant, ufrag: &str, pwd: &str, hold: Duration) {
-        self.agent.set_remote_credentials(IceCreds { ufrag: ufrag.to_owned(), pass: pwd.to_owned() });
+        let credentials = IceCreds { ufrag: ufrag.to_owned(), pass: pwd.to_owned() };
+        unlogged(|| self.agent.set_remote_credentials(credentials));
         if let Some(held) = &mut self.held {
             held.until = Some(now + hold);
         }
@@ -162,7 +163,10 @@ impl Ice {
     /// old path meanwhile.
     pub(super) fn restart(&mut self) {
         self.outdated = self.agent.remote_credentials().map(|credentials| credentials.ufrag.clone());
-        self.agent.ice_restart(secret::credentials(), true);
+        unlogged(|| {
+            self.agent.ice_restart(secret::credentials(), true);
+            forget_events(&mut self.agent);
+        });
         self.found = false;
         self.remote.clear();
         self.names = 0;
@@ -318,7 +322,12 @@ impl Ice {
         if matches!(self.pace, Pace::Settling(until) if now >= until) {
             self.settle();
         }
-        self.advanced = Some(now);
+        if self.advanced.replace(now).is_none() {
+            unlogged(|| {
+                self.agent.handle_timeout(now);
+                forget_events(&mut self.agent);
+            });
+        }
         let mut checks = 0;
         for _ in 0..MOST_STEPS {
             let before = self.agent.stats();
@@ -374,8 +383,19 @@ impl Ice {
         self.pace = Pace::Settled;
         // Pairs that never worked have had their checks and go; those that work live through the silence that
         // the connection lives through. The first repeats of a probe come quicker than the rest.
-        let probes = self.patience.as_millis() / timing::PROBE.as_millis() + 8;
-        self.agent.set_max_stun_rto(timing::PROBE);
+        let probe = timing::probe(self.patience);
+        let probes = self.patience.as_millis() / probe.as_millis() + 8;
+        self.agent.set_max_stun_rto(probe);
         self.agent.set_max_stun_retransmits(usize::try_from(probes).unwrap_or(timing::CHECKS).max(12));
     }
+}
+
+/// Its first event tells its own credentials, and nothing has happened before that.
+fn forget_events(agent: &mut IceAgent) {
+    while agent.poll_event().is_some() {}
+}
+
+/// The crate logs credentials, when it is given some and when it tells its own; passwords do not belong into a log.
+fn unlogged<T>(work: impl FnOnce() -> T) -> T {
+    tracing::subscriber::with_default(tracing::subscriber::NoSubscriber::default(), work)
 }

@@ -90,6 +90,24 @@ fn an_idle_connection_lives_for_an_hour_and_says_little() {
 }
 
 #[test]
+fn an_idle_connection_outlives_the_shortest_loss_time_out_and_one_lost_packet_in_twenty() {
+    for lost in [ms(1_000), ms(1_500), ms(3_000)] {
+        let mut world = World::with(1, |config| config.lost = lost);
+        world.open();
+        let mut packets = 0;
+        world.lose = Box::new(move |_| {
+            packets += 1;
+            packets % 20 == 0
+        });
+        world.run(ms(600_000));
+        assert_eq!((world.phase(A), world.phase(B)), (Phase::Connected, Phase::Connected), "{lost:?}");
+        // It is still noticed when the peer is gone.
+        world.lose = Box::new(|_| true);
+        world.until(lost + ms(100), |world| matches!(world.phase(A), Phase::Failed(_)));
+    }
+}
+
+#[test]
 fn silence_is_told_after_5_s_and_ends_the_connection_after_10() {
     let mut world = World::new(1);
     world.open();

@@ -232,7 +232,10 @@ fn without_an_address_it_fails_at_once() {
     let now = world.now;
     world.connection(A).create_offer(now).unwrap();
     world.connection(A).end_of_local_candidates(now);
-    assert_eq!(world.phase(A), Phase::Failed("this host has no address to connect from".into()));
+    assert_eq!(
+        world.phase(A),
+        Phase::Failed("this host has no address to connect from, or all of them are filtered out".into())
+    );
     let mut world = World::with(1, |config| config.relay_only = true);
     assert_eq!(world.connection(A).add_local_candidate(now, &host("10.0.0.1:1000")), None);
     world.connection(A).end_of_local_candidates(now);
@@ -492,4 +495,49 @@ fn datagrams_of_bulk_share_buffers_and_arrive() {
     }
     let (datagrams, buffers) = (world.sides[A].datagrams(), world.sides[A].buffers);
     assert!(datagrams > 5 * buffers, "{datagrams} in {buffers}");
+}
+
+/// What is logged while this runs, all of it.
+fn logged(work: impl FnOnce()) -> String {
+    #[derive(Clone, Default)]
+    struct Log(std::sync::Arc<std::sync::Mutex<Vec<u8>>>);
+    impl std::io::Write for Log {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::TRACE)
+        .with_writer(move || writer.clone())
+        .finish();
+    tracing::subscriber::with_default(subscriber, work);
+    let bytes = log.0.lock().unwrap().clone();
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+#[test]
+fn passwords_are_not_logged() {
+    let mut passwords = Vec::new();
+    let log = logged(|| {
+        let mut world = World::new(1);
+        world.open();
+        let now = world.now;
+        for side in [A, B] {
+            passwords.push(world.connection(side).local_description().unwrap());
+        }
+        world.connection(A).restart(now).unwrap();
+        passwords.push(world.connection(A).local_description().unwrap());
+    });
+    assert!(log.contains("TRACE"), "nothing was logged at all");
+    for description in passwords {
+        let password = description.sdp.lines().find_map(|line| line.strip_prefix("a=ice-pwd:")).unwrap();
+        let line = log.lines().find(|line| line.contains(password.trim()));
+        assert_eq!(line, None);
+    }
 }
