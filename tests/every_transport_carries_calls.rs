@@ -132,7 +132,45 @@ promises! {
     an_unknown_method_is_unimplemented [memory, engine, webrtc_rs, direct];
     a_panicking_handler_fails_its_call_alone [memory, engine, webrtc_rs, direct];
     a_failing_request_stream_cancels_the_call [memory, engine, webrtc_rs, direct];
+    outside_a_runtime_calls_work_and_say_what_they_need [memory, engine, webrtc_rs, direct];
     a_response_may_begin_before_the_request_ends_and_end_it [memory, engine, webrtc_rs, direct];
+}
+
+/// Waits on a thread that has no runtime.
+fn block_on<T>(future: impl Future<Output = T>) -> T {
+    struct Thread(std::thread::Thread);
+    impl std::task::Wake for Thread {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+    let waker = Arc::new(Thread(std::thread::current())).into();
+    let (mut cx, mut future) = (std::task::Context::from_waker(&waker), std::pin::pin!(future));
+    loop {
+        match future.as_mut().poll(&mut cx) {
+            std::task::Poll::Ready(value) => return value,
+            std::task::Poll::Pending => std::thread::park(),
+        }
+    }
+}
+
+async fn outside_a_runtime_calls_work_and_say_what_they_need(scene: &Scene) {
+    let (mut client, (done, results)) = (scene.client(), tokio::sync::oneshot::channel());
+    std::thread::spawn(move || {
+        let plain = block_on(client.unary(data("hello")));
+        let mut hurried = Request::new(data("hello"));
+        hurried.set_timeout(LONG);
+        let hurried = block_on(client.unary(hurried));
+        // Dropped here, while it runs.
+        let slow = client.spread(ProbeRequest { count: 2, ..slow() });
+        let _ = futures_util::FutureExt::now_or_never(slow);
+        done.send((plain, hurried)).unwrap();
+    });
+    let (plain, hurried) = results.await.expect("it panicked");
+    assert_eq!(plain.unwrap().into_inner().total, 5);
+    let status = hurried.unwrap_err();
+    assert_eq!(status.code(), Code::FailedPrecondition, "{status}");
+    assert!(status.message().contains("tokio runtime"), "{status}");
 }
 
 async fn a_unary_call_is_answered(scene: &Scene) {

@@ -14,6 +14,7 @@ use bytes::Bytes;
 use futures_util::future::{Either, select};
 use http::{HeaderMap, Response};
 use http_body::{Body as _, Frame};
+use tokio::runtime::Handle;
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 use tonic::body::Body;
 use tonic::{Code, Status};
@@ -27,6 +28,9 @@ pub(crate) async fn enforce<E: From<Status>>(
 ) -> Result<Response<Body>, E> {
     // A time too long for the clock is no deadline.
     let Some(deadline) = left.and_then(|left| Instant::now().checked_add(left)) else { return call.await };
+    if Handle::try_current().is_err() {
+        return Err(no_runtime("a call with a deadline").into());
+    }
     let mut expiry = Box::pin(sleep_until(deadline));
     let response = match select(std::pin::pin!(call), &mut expiry).await {
         Either::Left((response, _)) => response?,
@@ -87,6 +91,11 @@ impl http_body::Body for DeadlineBody {
 
 fn is_cancelled(trailers: &HeaderMap) -> bool {
     status::from_headers(trailers).is_some_and(|status| status.code() == Code::Cancelled)
+}
+
+/// What to tell who makes such a call where tokio has no timers and no tasks for it.
+pub(crate) fn no_runtime(what: &str) -> Status {
+    Status::failed_precondition(format!("{what} has to be made inside a tokio runtime"))
 }
 
 fn exceeded() -> Status {

@@ -31,6 +31,7 @@ use http_body::Frame;
 use hyper::body::Incoming;
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::runtime::Handle;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
@@ -138,10 +139,18 @@ impl DirectTransport {
         // hyper loses a request that it takes at the instant at which its connection ends, and never answers.
         let sent = match select(sending, pin!(self.shared.gone.cancelled())).await {
             Either::Left((sent, _)) => sent,
-            Either::Right(((), sending)) => match timeout(LAST_WORDS, sending).await {
-                Ok(sent) => sent,
-                Err(_) => return Err(self.shared.link.closed().unwrap_or(CloseReason::Peer).status()),
-            },
+            Either::Right(((), sending)) => {
+                // Outside a runtime there are no timers, and nobody waits.
+                let last = Handle::try_current().map(|_| timeout(LAST_WORDS, sending));
+                let last = match last {
+                    Ok(last) => last.await.ok(),
+                    Err(_) => None,
+                };
+                match last {
+                    Some(sent) => sent,
+                    None => return Err(self.shared.link.closed().unwrap_or(CloseReason::Peer).status()),
+                }
+            }
         };
         match sent {
             Ok(response) => Ok(response.map(|body| Body::new(ResponseBody { body, guard }))),

@@ -10,14 +10,16 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body::Frame;
+use tokio::runtime::Handle;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 use tonic::Status;
 use tonic::body::Body;
 
-use super::Handle;
+use super::Handle as Connection;
 use crate::transport::Urgent;
+use crate::transport::deadline::no_runtime;
 use crate::transport::webrtc::inbox::{End, Inbox, Item};
 use crate::transport::webrtc::pump::Pump;
 use crate::transport::webrtc::urgent;
@@ -26,7 +28,7 @@ use crate::wire::{frame, metadata, status};
 /// Runs the call up to its response's headers; `left` is how long it may take. Dropping the future, or the
 /// body that it returns, cancels the call.
 pub(super) async fn run(
-    handle: Handle,
+    handle: Connection,
     request: Request<Body>,
     left: Option<Duration>,
 ) -> Result<Response<Body>, Status> {
@@ -46,7 +48,7 @@ pub(super) async fn run(
     let head = frame::request_headers(stream, method, metadata, left)
         .map_err(|error| Status::resource_exhausted(error.to_string()))?;
     guard.handle.table().outbox.push_head(stream, head);
-    guard.upload = upload(&guard, body, is_urgent);
+    guard.upload = upload(&guard, body, is_urgent)?;
     guard.handle.table().outbox.flush();
 
     match poll_fn(|cx| guard.inbox.poll_head(cx)).await {
@@ -58,7 +60,7 @@ pub(super) async fn run(
 }
 
 /// Sends the request's messages: at once what is there already (all of a unary call), the rest in a task.
-fn upload(guard: &Guard, body: Body, urgent: bool) -> Option<AbortHandle> {
+fn upload(guard: &Guard, body: Body, urgent: bool) -> Result<Option<AbortHandle>, Status> {
     let table = Arc::clone(guard.handle.table());
     let stream = guard.stream;
     let max_message = guard.handle.limits().max_message;
@@ -73,14 +75,17 @@ fn upload(guard: &Guard, body: Body, urgent: bool) -> Option<AbortHandle> {
     });
     let waker = futures_util::task::noop_waker_ref();
     match pump.as_mut().poll(&mut Context::from_waker(waker)) {
-        Poll::Ready(()) => None,
-        Poll::Pending => Some(tokio::spawn(pump).abort_handle()),
+        Poll::Ready(()) => Ok(None),
+        Poll::Pending => match Handle::try_current() {
+            Ok(runtime) => Ok(Some(runtime.spawn(pump).abort_handle())),
+            Err(_) => Err(no_runtime("a call whose request is a stream")),
+        },
     }
 }
 
 /// What a call holds: dropping it cancels the call, if it has not ended.
 struct Guard {
-    handle: Handle,
+    handle: Connection,
     stream: u64,
     inbox: Arc<Inbox>,
     upload: Option<AbortHandle>,
