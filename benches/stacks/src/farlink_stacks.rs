@@ -5,8 +5,11 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use farlink::peer::{Candidate, Description, Peer, PeerConfig, Role, Stack};
+use farlink::peer::{
+    Candidate, DataChannel, Description, Peer, PeerConfig, PeerConnection, PeerState, Role, Stack,
+};
 use serde_json::json;
+use tokio::sync::watch;
 
 use crate::pipe::{Pipe, Side, Signal};
 
@@ -29,7 +32,12 @@ pub fn stacks() -> Vec<Named> {
     ]
 }
 
-pub struct FarlinkPipe(Peer);
+/// What the layer above keeps of a peer.
+pub struct FarlinkPipe {
+    channel: Box<dyn DataChannel>,
+    _connection: Arc<dyn PeerConnection>,
+    _state: watch::Receiver<PeerState>,
+}
 
 pub async fn connect(stack: &Arc<dyn Stack>, side: Side, signal: Signal) -> FarlinkPipe {
     let Signal { to, mut from } = signal;
@@ -72,19 +80,20 @@ pub async fn connect(stack: &Arc<dyn Stack>, side: Side, signal: Signal) -> Farl
             }
         }
     }
-    FarlinkPipe(peer)
+    let Peer { connection, state, channel, .. } = peer;
+    FarlinkPipe { channel, _connection: connection, _state: state }
 }
 
 impl Pipe for FarlinkPipe {
     fn poll_send(&mut self, cx: &mut Context<'_>, message: &mut Option<Bytes>) -> Poll<()> {
-        ready!(self.0.channel.poll_ready(cx, LIMIT)).expect("an open channel");
+        ready!(self.channel.poll_ready(cx, LIMIT)).expect("an open channel");
         let message = message.take().expect("a message");
         // Whoever calls this goes on until something is pending, which lets it out.
-        self.0.channel.send_more(message).expect("an open channel");
+        self.channel.send_more(message).expect("an open channel");
         Poll::Ready(())
     }
 
     fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
-        self.0.channel.poll_recv(cx)
+        self.channel.poll_recv(cx)
     }
 }

@@ -60,8 +60,8 @@ const CANDIDATES: usize = 256;
 
 /// Our own stack, with options. One for the whole process is best: its peers share a certificate.
 ///
-/// The certificate is made ahead, on a thread of its own: a dial that begins with [`new`](Self::new) need not
-/// wait for it.
+/// The certificate is made ahead, on a thread of its own, so that a peer that is opened later need not wait for it. The
+/// first of a process takes some 40 ms, in which AWS-LC seeds its random numbers: make the engine early where that counts.
 #[derive(Clone)]
 pub struct Engine {
     settings: Arc<Settings>,
