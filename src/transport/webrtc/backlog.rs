@@ -14,8 +14,9 @@ use tokio::time::Instant;
 /// What may always lie there, in bytes: two packets, 0.26 s at 1 Mbit/s.
 const FLOOR: usize = 32 * 1024;
 
-/// What may lie there at most, in bytes; as much as goutils allows.
-const CEILING: usize = 1024 * 1024;
+/// What may lie there at most, in bytes. It bounds what is under way too, so that it is what a connection carries in one
+/// round trip: with goutils' 1 MiB a path of 40 ms carried 13 MB/s of the 35 MB/s that it carries with this.
+const CEILING: usize = 4 * 1024 * 1024;
 
 /// What may lie there before anything is known, in bytes: half a second at 1 Mbit/s, so that a session of 2 s is
 /// not at risk while the link is being measured.
