@@ -128,7 +128,7 @@ impl<C: Clone> Flight<C> {
             next_serial: 1,
             lost: VecDeque::new(),
             peer_window: peer_window as usize,
-            rtt: Rtt::new(rtt),
+            rtt: Rtt::new(rtt, now),
             rack: Rack::default(),
             probe: Probe::new(now),
             copies: Copies::new(config.early_copies),

@@ -20,7 +20,7 @@ impl<C: Clone> Flight<C> {
     /// say: poll for a packet afterwards.
     pub(crate) fn path_changed(&mut self, now: Instant, rtt: Option<Duration>) {
         self.moved_at = Some(now);
-        self.rtt = Rtt::new(rtt);
+        self.rtt = Rtt::new(rtt, now);
         self.rack = Rack::default();
         self.reorder_at = None;
         self.rate.forget(now);

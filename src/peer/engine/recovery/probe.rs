@@ -11,8 +11,12 @@ use super::rtt::Rtt;
 
 /// Doublings of the wait, so that a path that comes back is noticed.
 const MOST_DOUBLINGS: u32 = 6;
-/// However often it was doubled, the wait is not longer, except where a round trip is.
+/// However often it was doubled, the wait is not longer, except where round trips are even at their best. A peer
+/// that was busy for seconds, or a queue that was long, says nothing about the next round trip, and would make
+/// the time-out of RFC 6298 half a minute; a packet a second too many costs next to nothing.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
+/// How many of the best round trips the longest wait is at least.
+const BEST_ROUND_TRIPS: u32 = 2;
 /// How long between probes of a closed window: a reader that goes on is noticed so soon, even if the peer
 /// tells of its room only when asked.
 const WINDOW_INTERVAL: Duration = Duration::from_millis(200);
@@ -38,7 +42,7 @@ impl Probe {
         let single = rtt.probe_after() + sack_delay;
         let wait = single * 2u32.pow(self.unanswered.min(MOST_DOUBLINGS));
         let longest = if window_closed { WINDOW_INTERVAL } else { LONGEST_WAIT };
-        self.since + wait.min(longest.max(single))
+        self.since + wait.min(longest.max(BEST_ROUND_TRIPS * rtt.least()))
     }
 
     /// The deadline has passed.

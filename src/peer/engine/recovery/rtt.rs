@@ -21,17 +21,17 @@ const LEAST_FOR: Duration = Duration::from_secs(30);
 pub(crate) struct Rtt {
     smoothed: Duration,
     variance: Duration,
+    /// What something else has measured, at first.
     least: Option<(Duration, Instant)>,
     is_measured: bool,
-    /// Something else has measured it.
-    is_hinted: bool,
 }
 
 impl Rtt {
     /// A path that was not measured yet, or by ICE only.
-    pub(crate) fn new(hint: Option<Duration>) -> Self {
+    pub(crate) fn new(hint: Option<Duration>, now: Instant) -> Self {
         let smoothed = hint.unwrap_or(INITIAL);
-        Self { smoothed, variance: smoothed / 2, least: None, is_measured: false, is_hinted: hint.is_some() }
+        let least = hint.map(|hint| (hint, now));
+        Self { smoothed, variance: smoothed / 2, least, is_measured: false }
     }
 
     /// A round trip took so long. `at` is now.
@@ -52,7 +52,7 @@ impl Rtt {
         self.smoothed
     }
 
-    /// The least sample of the last half minute; before the first, the smoothed one.
+    /// The least sample of the last half minute, or the hint while that is as young; before any, a guess.
     pub(crate) fn least(&self) -> Duration {
         self.least.map_or(self.smoothed, |(least, _)| least)
     }
@@ -64,8 +64,7 @@ impl Rtt {
 
     /// Whether a round trip may take so little; yes, if nothing is known.
     pub(super) fn may_be(&self, took: Duration) -> bool {
-        let least = self.least();
-        !(self.is_measured || self.is_hinted) || took >= least - least / 8
+        self.least.is_none_or(|(least, _)| took >= least - least / 8)
     }
 
     /// How long to wait for an acknowledgement that is not held back, RFC 9002 6.2.1.
@@ -83,7 +82,7 @@ mod tests {
     #[test]
     fn the_first_sample_replaces_the_hint_and_later_ones_are_smoothed() {
         let now = Instant::now();
-        let mut rtt = Rtt::new(Some(100 * MS));
+        let mut rtt = Rtt::new(Some(100 * MS), now);
         assert_eq!((rtt.smoothed(), rtt.least()), (100 * MS, 100 * MS));
         rtt.on_sample(now, 40 * MS);
         assert_eq!((rtt.smoothed(), rtt.probe_after()), (40 * MS, 120 * MS));
@@ -98,7 +97,7 @@ mod tests {
     #[test]
     fn a_least_time_is_forgotten_after_half_a_minute() {
         let now = Instant::now();
-        let mut rtt = Rtt::new(None);
+        let mut rtt = Rtt::new(None, now);
         rtt.on_sample(now, 10 * MS);
         rtt.on_sample(now + Duration::from_secs(29), 90 * MS);
         assert_eq!(rtt.least(), 10 * MS);

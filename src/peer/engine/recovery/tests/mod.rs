@@ -26,11 +26,16 @@ impl Bench {
         Self::with(RecoveryConfig::default(), 1 << 20)
     }
 
-    /// On a path of 40 ms, which is measured already.
-    fn with(config: RecoveryConfig, window: u32) -> Self {
+    /// On a path of 40 ms, of which only ICE knows.
+    fn on_path(config: RecoveryConfig, window: u32) -> Self {
         let now = Instant::now() + Duration::from_secs(100);
         let flight = Flight::new(&config, FIRST, window, Some(40 * MS), now);
-        let mut bench = Self { flight, now, sent: 0, acknowledged: Vec::new() };
+        Self { flight, now, sent: 0, acknowledged: Vec::new() }
+    }
+
+    /// The same, and measured already.
+    fn with(config: RecoveryConfig, window: u32) -> Self {
+        let mut bench = Self::on_path(config, window);
         for _ in 0..20 {
             bench.send(1);
             bench.wait(40);
@@ -227,6 +232,20 @@ fn a_probe_is_sent_when_no_acknowledgement_comes_and_shrinks_nothing() {
     bench.sack(a + 1, &[]).unwrap();
     bench.send(1);
     bench.deadline(10..=80);
+}
+
+#[test]
+fn a_peer_that_was_busy_for_long_is_probed_soon_when_it_is_back() {
+    let fresh = || Bench::on_path(RecoveryConfig::default(), 1 << 20);
+    for mut bench in [Bench::new(), fresh()] {
+        let a = bench.send(10);
+        bench.wait(8000);
+        bench.sack(a + 5, &[]).unwrap();
+        assert!(bench.flight.rtt().smoothed() >= 1000 * MS, "that is what round trips took");
+        // The rest was dropped, and nothing that left later is there to tell.
+        bench.deadline(0..=1100);
+        assert_eq!(bench.again()[0], a + 5);
+    }
 }
 
 #[test]
