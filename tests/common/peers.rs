@@ -13,9 +13,14 @@ use farlink::peer::{Candidate, ChannelClosed, DataChannel, Peer, PeerConfig, Pee
 pub const PATIENCE: Duration = Duration::from_secs(15);
 
 pub async fn patiently<T>(what: &str, future: impl Future<Output = T>) -> T {
-    match tokio::time::timeout(PATIENCE, future).await {
+    within(PATIENCE, what, future).await
+}
+
+/// For what may take longer: a peer in Python on a busy machine.
+pub async fn within<T>(patience: Duration, what: &str, future: impl Future<Output = T>) -> T {
+    match tokio::time::timeout(patience, future).await {
         Ok(value) => value,
-        Err(_) => panic!("{what} took longer than {PATIENCE:?}"),
+        Err(_) => panic!("{what} took longer than {patience:?}"),
     }
 }
 

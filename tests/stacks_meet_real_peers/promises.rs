@@ -9,7 +9,7 @@ use bytes::Bytes;
 use farlink::peer::{MAX_CHANNEL_MESSAGE, Peer, Phase, Stack};
 use serde_json::json;
 
-use crate::peers::{self, flush, open, patiently, recv, send, until_phase};
+use crate::peers::{self, flush, open, patiently, recv, send, until_phase, within};
 use crate::program::Program;
 use crate::remote::{Remote, WAYS, Way, pattern};
 
@@ -55,6 +55,9 @@ pub(crate) async fn ten_thousand_small_messages_arrive_each_way(stack: Arc<dyn S
     }
 }
 
+/// How long thousands of messages each way may take. aiortc needs 4 s for ten thousand where nothing else runs.
+const EXCHANGE: Duration = Duration::from_secs(90);
+
 /// Both sides send messages of these sizes, so many times over, at once; all arrive, in order.
 async fn both_ways(remote: &mut Remote, mut peer: Peer, sizes: &[usize], times: usize) {
     remote.tell(json!({"do": "expect", "sizes": sizes, "times": times}));
@@ -78,8 +81,11 @@ async fn both_ways(remote: &mut Remote, mut peer: Peer, sizes: &[usize], times: 
         }
         if sent == total && received == total { Poll::Ready(()) } else { Poll::Pending }
     });
-    patiently("both ways", exchange).await;
+    let began = Instant::now();
+    within(EXCHANGE, "both ways", exchange).await;
+    println!("    received after {:?}", began.elapsed());
     patiently("flushing", flush(&mut peer.channel)).await.unwrap();
+    println!("    flushed after {:?}", began.elapsed());
     remote.hear("got").await;
 }
 
