@@ -20,6 +20,7 @@ use tokio::runtime::{Handle, Id};
 use tokio::time::Instant;
 
 use super::backlog::Backlog;
+use super::outbox::Outbox;
 use super::rtt::Rtt;
 use crate::peer::{ChannelClosed, DataChannel};
 
@@ -100,22 +101,21 @@ impl Line {
         Poll::Ready(frame)
     }
 
-    /// Sends what `next` gives, until `most` bytes of it are sent, as far as the backlog allows; what is sent has left
-    /// when this returns. `waiting` is whether there is any. Ready when `next` gave nothing more, or so much.
+    /// Sends what the outbox has, until `most` bytes of it are sent, as far as the backlog allows; what is sent has left
+    /// when this returns. Ready when there is nothing more, or so much was sent.
     ///
     /// # Errors
     /// [`ChannelClosed`] when nothing can be sent any more; from then on always.
     pub(super) fn poll_send(
         &mut self,
         cx: &mut Context<'_>,
-        waiting: impl Fn() -> bool,
-        next: impl Fn() -> Option<Bytes>,
+        outbox: &Outbox,
         most: usize,
     ) -> Poll<Result<(), ChannelClosed>> {
         if self.failed {
             return Poll::Ready(Err(ChannelClosed));
         }
-        let sent = self.poll_burst(cx, waiting, next, most);
+        let sent = self.poll_burst(cx, outbox, most);
         self.failed = matches!(sent, Poll::Ready(Err(ChannelClosed)));
         sent
     }
@@ -123,8 +123,7 @@ impl Line {
     fn poll_burst(
         &mut self,
         cx: &mut Context<'_>,
-        waiting: impl Fn() -> bool,
-        next: impl Fn() -> Option<Bytes>,
+        outbox: &Outbox,
         most: usize,
     ) -> Poll<Result<(), ChannelClosed>> {
         let mut burst = 0;
@@ -136,9 +135,9 @@ impl Line {
                 let nanos = u64::try_from(rtt.as_nanos()).unwrap_or(u64::MAX);
                 self.traffic.rtt.store(nanos, Ordering::Relaxed);
             }
-            self.backlog.observe(now, acknowledged, waiting(), self.rtt.shortest());
+            self.backlog.observe(now, acknowledged, !outbox.is_empty(), self.rtt.shortest());
             ready!(self.channel.poll_ready(cx, self.backlog.limit()))?;
-            let Some(frame) = next() else { break };
+            let Some(frame) = outbox.pop() else { break };
             let length = frame.len() as u64;
             burst = burst.saturating_add(frame.len());
             self.channel.send_more(frame)?;

@@ -56,7 +56,7 @@ impl Outbox {
         };
         let Some(line) = &mut *line else { return false };
         let Some(driver) = line.stand_in() else { return false };
-        match self.send_by(line, &mut Context::from_waker(&driver), BURST) {
+        match line.poll_send(&mut Context::from_waker(&driver), self, BURST) {
             Poll::Pending => true,
             Poll::Ready(Err(ChannelClosed)) => false,
             Poll::Ready(Ok(())) => self.is_empty(),
@@ -81,7 +81,7 @@ impl Outbox {
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), ChannelClosed>> {
         match &mut *self.lock_line() {
-            Some(line) => self.send_by(line, cx, usize::MAX),
+            Some(line) => line.poll_send(cx, self, usize::MAX),
             None => Poll::Ready(Err(ChannelClosed)),
         }
     }
@@ -128,10 +128,6 @@ impl Outbox {
         let is = holds();
         self.held.store(is, Ordering::SeqCst);
         is
-    }
-
-    fn send_by(&self, line: &mut Line, cx: &mut Context<'_>, most: usize) -> Poll<Result<(), ChannelClosed>> {
-        line.poll_send(cx, || !self.is_empty(), || self.pop(), most)
     }
 
     /// Makes the driver look again, for reasons of its own.

@@ -163,7 +163,7 @@ impl Outbox {
     }
 
     /// The next frame to send.
-    fn pop(&self) -> Option<Bytes> {
+    pub(super) fn pop(&self) -> Option<Bytes> {
         let mut state = self.lock();
         let (frame, stream) = state.scheduler.pop()?;
         let roomy = stream.filter(|stream| state.scheduler.queued(*stream) < ROOM);
