@@ -249,7 +249,8 @@ pub async fn idle(row: Row, count: usize) {
             held.extend([echoing(caller), echoing(answerer)]);
         }
     }
-    tokio::time::sleep(Duration::from_secs(3)).await;
+    // Longer than a stack looks for better paths.
+    tokio::time::sleep(Duration::from_secs(5)).await;
     let after = (resident(), tasks());
     let each = |after: usize, before: usize| after.saturating_sub(before) as f64 / (count / 2 * 2) as f64;
     println!("{} {}", each(after.0, before.0), each(after.1, before.1));

@@ -350,6 +350,7 @@ impl Ice {
             if self.pace == Pace::Looking {
                 self.found = true;
                 self.pace = Pace::Settling(now + timing::SETTLING);
+                self.agent.set_max_stun_rto(timing::CHECK_LATER);
             }
         }
     }
