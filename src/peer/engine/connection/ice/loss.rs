@@ -53,8 +53,7 @@ impl Ice {
             return false;
         }
         // So that the peer learns of the nomination soon, though its first word may be lost.
-        self.hurry();
-        self.pace = Pace::Settling(now + timing::SETTLING);
+        self.look_again(now);
         true
     }
 

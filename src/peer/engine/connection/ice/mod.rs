@@ -12,6 +12,7 @@
 mod candidates;
 mod local;
 mod loss;
+mod pace;
 mod remote;
 mod secret;
 
@@ -24,6 +25,7 @@ use is::{IceAgent, IceAgentEvent, IceCreds};
 use self::candidates::MAX_CANDIDATES;
 pub(crate) use self::candidates::{NamedCandidate, RemoteCandidate};
 pub(crate) use self::local::LocalCandidate;
+use self::pace::Pace;
 use super::timing;
 use crate::peer::{CandidateKind, Path, TransportProtocol};
 
@@ -55,15 +57,6 @@ pub(super) enum Stun {
     Request,
     /// The answer to one of ours.
     Response,
-}
-
-/// The pace of checks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Pace {
-    Looking,
-    /// A path was found; the others have until then.
-    Settling(Instant),
-    Settled,
 }
 
 pub(super) struct Ice {
@@ -180,8 +173,7 @@ impl Ice {
     /// up only much later, and other pairs of the same address may be as dead. The first that works takes over.
     pub(super) fn doubt(&mut self, now: Instant) {
         self.agent.recreate_candidate_pairs();
-        self.hurry();
-        self.pace = Pace::Settling(now + timing::SETTLING);
+        self.look_again(now);
         self.advance(now);
     }
 
@@ -298,10 +290,7 @@ impl Ice {
         // Without them the crate has nothing to do, and asks to be called every few milliseconds all the same.
         self.agent.remote_credentials()?;
         let held = self.held.as_ref().and_then(|held| held.until);
-        let settling = match self.pace {
-            Pace::Settling(until) => Some(until),
-            Pace::Looking | Pace::Settled => None,
-        };
+        let settling = self.pace.until();
         // The crate says nothing before it has been through all that came ahead of the description.
         let next = self.agent.poll_timeout().or_else(|| self.advanced.map(|at| at + timing::PACE));
         [next, held, settling].into_iter().flatten().min()
@@ -319,7 +308,7 @@ impl Ice {
         if self.held.as_ref().and_then(|held| held.until).is_some_and(|until| now >= until) {
             self.release();
         }
-        if matches!(self.pace, Pace::Settling(until) if now >= until) {
+        if self.pace.until().is_some_and(|until| now >= until) {
             self.settle();
         }
         if self.advanced.replace(now).is_none() {
@@ -349,8 +338,7 @@ impl Ice {
             (self.nominated, self.orphaned) = (true, false);
             if self.pace == Pace::Looking {
                 self.found = true;
-                self.pace = Pace::Settling(now + timing::SETTLING);
-                self.agent.set_max_stun_rto(timing::CHECK_LATER);
+                self.slow_down(now);
             }
         }
     }
@@ -368,26 +356,6 @@ impl Ice {
         for candidate in self.held.take().unwrap_or_default().waiting {
             self.agent.add_remote_candidate(candidate);
         }
-    }
-
-    fn look(&mut self) {
-        self.pace = Pace::Looking;
-        self.hurry();
-    }
-
-    fn hurry(&mut self) {
-        self.agent.set_max_stun_rto(timing::CHECK_AT_LEAST);
-        self.agent.set_max_stun_retransmits(timing::CHECKS);
-    }
-
-    fn settle(&mut self) {
-        self.pace = Pace::Settled;
-        // Pairs that never worked have had their checks and go; those that work live through the silence that
-        // the connection lives through. The first repeats of a probe come quicker than the rest.
-        let probe = timing::probe(self.patience);
-        let probes = self.patience.as_millis() / probe.as_millis() + 8;
-        self.agent.set_max_stun_rto(probe);
-        self.agent.set_max_stun_retransmits(usize::try_from(probes).unwrap_or(timing::CHECKS).max(12));
     }
 }
 
