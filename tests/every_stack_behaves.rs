@@ -594,6 +594,31 @@ async fn an_offer_with_media_is_answered_without_it(stack: Arc<dyn Stack>) {
     opened(&mut caller, &mut answerer).await;
 }
 
+/// Of the other stacks one reads no limit, and one has none.
+#[cfg(feature = "engine")]
+#[tokio::test]
+async fn the_engine_ends_with_the_reason_when_a_message_is_longer_than_the_peer_takes() {
+    let (mut caller, mut answerer) = two(&engine()).await;
+    let offer = caller.connection.create_offer().await.unwrap();
+    let mut answer = answerer.connection.accept_offer(offer).await.unwrap();
+    let said = format!("a=max-message-size:{MAX_CHANNEL_MESSAGE}");
+    assert!(answer.sdp.contains(&said), "{}", answer.sdp);
+    answer.sdp = answer.sdp.replace(&said, "a=max-message-size:1000");
+    caller.connection.set_answer(answer).await.unwrap();
+    for candidate in gathered(&mut answerer).await {
+        caller.connection.add_remote_candidate(candidate).await.unwrap();
+    }
+    opened(&mut caller, &mut answerer).await;
+    send(&mut caller.channel, vec![1; 1000]).await.unwrap();
+    assert_eq!(recv(&mut answerer.channel).await.unwrap(), vec![1; 1000]);
+    send(&mut caller.channel, vec![2; 1001]).await.unwrap_err();
+    send(&mut caller.channel, "what comes later takes no place").await.unwrap_err();
+    let failed = until(&mut caller, |state| state.phase.is_final()).await;
+    let Phase::Failed(why) = &failed.phase else { panic!("{failed:?}") };
+    assert!(why.contains("1001 bytes") && why.contains("at most 1000"), "{why}");
+    assert_eq!(recv(&mut answerer.channel).await, None);
+}
+
 /// Robots and callers of different builds meet.
 #[cfg(all(feature = "engine", feature = "webrtc"))]
 mod stacks_meet {

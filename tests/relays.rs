@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use common::probe::ProbeRequest;
 use common::{LONG, Lab, Probe, ROBOT, Signaling, loopback};
-use farlink::peer::{CandidateKind, IceServer, Peer, PeerConfig, PeerError, Role, Stack};
+use farlink::peer::{Candidate, CandidateKind, IceServer, Peer, PeerConfig, PeerError, Role, Stack};
 use farlink::transport::CloseReason;
 use farlink::{Channel, DialError, DialOptions};
 use futures_core::future::BoxFuture;
@@ -270,4 +270,68 @@ async fn webrtc_rs_leaves_relays_over_tcp_and_tls_out_and_the_rest_still_connect
     works(&channel).await.unwrap();
     let error = dial(&lab, |options| options.force_relay(true)).await.unwrap_err().to_string();
     assert!(error.contains("a turn: URL over UDP"), "{error}");
+}
+
+/// Passes datagrams on between one peer and a server, and tells which methods of TURN the peer asked for.
+async fn overheard(server: u16) -> (u16, tokio::sync::mpsc::UnboundedReceiver<u16>) {
+    let here = tokio::net::UdpSocket::bind(loopback()).await.unwrap();
+    let there = tokio::net::UdpSocket::bind(loopback()).await.unwrap();
+    there.connect(("127.0.0.1", server)).await.unwrap();
+    let port = here.local_addr().unwrap().port();
+    let (tell, told) = tokio::sync::mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        let (mut asked, mut answered, mut peer) = ([0; 2000], [0; 2000], None);
+        loop {
+            tokio::select! {
+                received = here.recv_from(&mut asked) => {
+                    let (length, from) = received.unwrap();
+                    peer = Some(from);
+                    let _ = tell.send(u16::from_be_bytes([asked[0], asked[1]]));
+                    there.send(&asked[..length]).await.unwrap();
+                }
+                received = there.recv(&mut answered) => {
+                    here.send_to(&answered[..received.unwrap()], peer.unwrap()).await.unwrap();
+                }
+            }
+        }
+    });
+    (port, told)
+}
+
+/// A permission that is asked for with the first check costs that check, or a round trip.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_engine_has_the_peer_let_through_before_anybody_checks() {
+    const CREATE_PERMISSION: u16 = 0x0008;
+    let Some(turn) = Turn::start() else { return };
+    for early in [true, false] {
+        let (port, mut asked) = overheard(turn.port).await;
+        let server =
+            IceServer::with_credential(&format!("turn:127.0.0.1:{port}"), "alice", "wonder").unwrap();
+        let mut config = PeerConfig::new(Role::Caller);
+        config.ice_servers = vec![server];
+        let stack = farlink::peer::engine::Engine::new().resolve_mdns(false);
+        let mut caller = stack.open(config).await.unwrap();
+        caller.connection.create_offer().await.unwrap();
+        let told = Candidate {
+            candidate: "candidate:1 1 udp 2130706431 127.0.0.1 9 typ host".to_owned(),
+            ..Candidate::default()
+        };
+        // No answer yet: there is nothing that could be checked.
+        if early {
+            caller.connection.add_remote_candidate(told.clone()).await.unwrap();
+        }
+        tokio::time::timeout(LONG, async {
+            while let Some(candidate) = caller.candidates.recv().await {
+                eprintln!("{}", candidate.candidate);
+            }
+        })
+        .await
+        .unwrap();
+        if !early {
+            caller.connection.add_remote_candidate(told).await.unwrap();
+        }
+        tokio::time::timeout(LONG, async { while asked.recv().await.unwrap() != CREATE_PERMISSION {} })
+            .await
+            .unwrap();
+    }
 }

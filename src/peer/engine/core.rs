@@ -19,11 +19,10 @@ use futures_util::task::AtomicWaker;
 use tokio::sync::{mpsc, watch};
 use tracing::debug;
 
-use super::connection::{Connection, DATA, Event, LocalCandidate, Message, NamedCandidate, RemoteCandidate};
-use super::gathering::{self, Gatherer, ServerId, StreamId};
+use super::connection::{Connection, DATA, Event, Failure, Message, NamedCandidate};
+use super::gathering::{Gatherer, ServerId, StreamId};
 use super::outlet::Outlet;
-use super::sockets::Udp;
-use crate::peer::{Candidate, ChannelClosed, PeerError, PeerState, Phase};
+use crate::peer::{Candidate, ChannelClosed, PeerState, Phase};
 
 /// Bytes that a reader takes until the peer is told of the room, at the latest.
 const TELL_ROOM: usize = 64 * 1024;
@@ -40,9 +39,9 @@ pub(super) struct Shared {
 
 /// Who has to be woken once the lock is free.
 #[derive(Debug, Clone, Copy, Default)]
-struct Wakes {
-    owner: bool,
-    driver: bool,
+pub(super) struct Wakes {
+    pub(super) owner: bool,
+    pub(super) driver: bool,
 }
 
 impl Shared {
@@ -89,11 +88,11 @@ pub(super) struct Core {
     pub(super) deadline: Option<Instant>,
     pub(super) armed: Option<Instant>,
     /// Until the last candidate.
-    candidates: Option<mpsc::Sender<Candidate>>,
+    pub(super) candidates: Option<mpsc::Sender<Candidate>>,
     /// Until the driver ends, so that its end is seen.
     state: Option<watch::Sender<PeerState>>,
     /// The media section that our candidates belong to: its id and index.
-    section: (String, u32),
+    pub(super) section: (String, u32),
     /// The owner of the channel, when it waits.
     owner: Option<Waker>,
     opened: bool,
@@ -103,15 +102,15 @@ pub(super) struct Core {
     touched: bool,
     /// Servers that were of no use, and why: what a failure says.
     useless: Vec<String>,
-    wakes: Wakes,
+    pub(super) wakes: Wakes,
 }
 
 /// Something that takes time and needs a runtime.
 #[derive(Debug)]
 pub(super) enum Errand {
-    /// Look a server up: [`gathering::Event::Resolve`].
+    /// Look a server up: [`super::gathering::Event::Resolve`].
     Resolve { server: ServerId, host: String, port: u16 },
-    /// Connect to a relay: [`gathering::Event::Connect`].
+    /// Connect to a relay: [`super::gathering::Event::Connect`].
     Connect { stream: StreamId, to: SocketAddr, name: Option<String> },
     /// Look up a candidate's `.local` name.
     LookUp(NamedCandidate),
@@ -144,37 +143,6 @@ impl Core {
         }
     }
 
-    /// Starts gathering from these sockets, for this section of the description.
-    pub(super) fn gather(&mut self, now: Instant, gatherer: Gatherer, udp: Vec<Udp>, section: (String, u32)) {
-        self.section = section;
-        for socket in &udp {
-            self.connection.add_tcp_address(now, socket.local().ip());
-        }
-        self.outlet.udp = udp;
-        self.gatherer = Some(gatherer);
-        // It has to read from them.
-        self.wakes.driver = true;
-        self.pump(now);
-    }
-
-    /// Takes a candidate of the peer.
-    ///
-    /// # Errors
-    /// When it cannot be used.
-    pub(super) fn add_remote_candidate(&mut self, now: Instant, candidate: &str) -> Result<(), PeerError> {
-        let added = self.connection.add_remote_candidate(now, candidate);
-        self.pump(now);
-        match added {
-            Ok(RemoteCandidate::Resolve(named)) => {
-                self.errands.push(Errand::LookUp(named));
-                self.wakes.driver = true;
-                Ok(())
-            }
-            Ok(_) => Ok(()),
-            Err(cause) => Err(PeerError::because("cannot use the candidate", cause)),
-        }
-    }
-
     /// Ready once both sides may send.
     pub(super) fn poll_open(&mut self, cx: &Context<'_>) -> Poll<Result<(), ChannelClosed>> {
         if self.is_over() {
@@ -202,8 +170,11 @@ impl Core {
             return Err(ChannelClosed);
         }
         self.touched = true;
-        self.connection.send(now(), DATA, Message::binary(message)).map_err(|error| {
-            debug!(?error, "a message cannot be sent");
+        let now = now();
+        self.connection.send(now, DATA, Message::binary(message)).map_err(|error| {
+            // What comes after it must not take its place, and whoever waits is to hear why.
+            self.connection.fail(now, Failure::Message(error));
+            self.pump(now);
             ChannelClosed
         })
     }
@@ -330,44 +301,6 @@ impl Core {
             }
             // The user of a peer has one channel.
             event => debug!(?event, "nobody asked for this channel"),
-        }
-    }
-
-    fn gathered(&mut self, now: Instant, event: gathering::Event) {
-        match event {
-            gathering::Event::Candidate(found) => {
-                let gathering::LocalCandidate { kind, address, base, .. } = found;
-                let line = self.connection.add_local_candidate(now, &LocalCandidate { kind, address, base });
-                let (Some(line), Some(candidates)) = (line, &self.candidates) else { return };
-                let (mid, index) = self.section.clone();
-                let candidate = Candidate {
-                    candidate: line,
-                    sdp_mid: Some(mid),
-                    sdp_mline_index: Some(index),
-                    ..Candidate::default()
-                };
-                if candidates.try_send(candidate).is_err() {
-                    debug!("a candidate is not told: nobody reads them");
-                }
-            }
-            gathering::Event::Complete => {
-                self.connection.end_of_local_candidates(now);
-                self.candidates = None;
-            }
-            gathering::Event::Failed(failure) => {
-                debug!(%failure, "an ICE server is of no use");
-                if let Some(relay) = failure.relay {
-                    self.connection.lose_relay(now, relay, &failure.to_string());
-                }
-                self.blame(failure.to_string());
-            }
-            gathering::Event::Resolve { server, host, port } => {
-                self.errands.push(Errand::Resolve { server, host, port });
-            }
-            gathering::Event::Connect { stream, to, name } => {
-                self.errands.push(Errand::Connect { stream, to, name });
-            }
-            gathering::Event::Disconnect(stream) => self.outlet.hang_up(stream),
         }
     }
 

@@ -16,6 +16,7 @@
 //! Whoever holds a handle works under the lock and sends in his own task; the driver reads, keeps the clock, and
 //! ends when the connection does. Dropping the channel closes everything.
 
+mod candidates;
 mod certificate;
 mod channel;
 mod congestion;

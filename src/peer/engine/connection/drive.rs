@@ -286,7 +286,8 @@ impl Connection {
         }
     }
 
-    pub(super) fn fail(&mut self, now: Instant, failure: Failure) {
+    /// Ends it for this reason, unless it is over; the peer is told where that may be.
+    pub(crate) fn fail(&mut self, now: Instant, failure: Failure) {
         if self.life.phase().is_final() {
             return;
         }

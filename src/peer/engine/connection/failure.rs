@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::channels::SendError;
 use crate::peer::engine::sctp::CloseReason;
 use crate::peer::session::SessionError;
 
@@ -48,6 +49,9 @@ pub(crate) enum Failure {
     /// SCTP gave up.
     #[error("SCTP failed: {0}")]
     Sctp(CloseReason),
+    /// A message had to be sent that cannot be.
+    #[error("a message could not be sent: {0}")]
+    Message(SendError),
     /// Nothing came over the path.
     #[error("nothing came from the peer for {} s", .0.as_secs_f64())]
     Silence(Duration),

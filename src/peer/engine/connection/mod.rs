@@ -166,6 +166,12 @@ impl Connection {
         self.pump(now);
     }
 
+    /// Each of our relays with each address that the peer said it has, where one may reach the other: a relay lets
+    /// nobody through who was not announced, and to do so in time takes a round trip.
+    pub(crate) fn relayed_pairs(&self) -> Vec<(SocketAddr, SocketAddr)> {
+        self.ice.relayed_pairs()
+    }
+
     /// Adds a candidate of the peer, in any spelling, at any time: before the description it is kept.
     ///
     /// # Errors

@@ -248,7 +248,6 @@ impl Gatherer {
 
     /// Lets a peer send to us through this relay, as soon as the server agrees; early, so that its first check
     /// is not lost. `false` when there is no such relay, when it is of the other family, or has too many peers.
-    #[cfg_attr(not(test), expect(dead_code, reason = "a check asks for its permission"))]
     pub(crate) fn permit(&mut self, now: Instant, relay: SocketAddr, peer: SocketAddr) -> bool {
         let found = self.relays.by_address(relay).and_then(|relay| relay.client.as_mut());
         found.is_some_and(|client| client.permit(now, peer))

@@ -77,9 +77,17 @@ pub(crate) enum SendError {
     /// The channel, or the connection, is not open: not yet, or not any more.
     #[error("the channel is not open")]
     NotOpen,
-    /// The peer takes no message of this length, or no name.
-    #[error("the message is too long")]
-    TooLong,
+    /// The peer takes no message of this length.
+    #[error("it is {length} bytes long, and the peer takes at most {largest}")]
+    TooLong {
+        /// Bytes of the message.
+        length: usize,
+        /// The most that we send to this peer (`max-message-size` of its description, RFC 8841).
+        largest: usize,
+    },
+    /// Longer than a message of DCEP can say.
+    #[error("the channel's name is too long")]
+    Name,
     /// There are too many channels, or no stream is left.
     #[error("there are too many channels")]
     TooMany,
@@ -89,7 +97,8 @@ fn why(error: SctpError) -> SendError {
     match error {
         SctpError::Closed | SctpError::Resetting(_) => SendError::NotOpen,
         SctpError::NoSuchStream(_) => SendError::TooMany,
-        SctpError::Empty => SendError::TooLong,
+        // Nobody does: an empty message is a byte with a name of its own.
+        SctpError::Empty => SendError::TooLong { length: 0, largest: 0 },
     }
 }
 
@@ -197,7 +206,7 @@ impl Channels {
         }
         let taken = |stream: &u16| self.others.iter().any(|channel| channel.stream == *stream);
         let stream = (self.first..).step_by(2).find(|stream| !taken(stream)).ok_or(SendError::TooMany)?;
-        let words = Dcep::Open(open).encode().ok_or(SendError::TooLong)?;
+        let words = Dcep::Open(open).encode().ok_or(SendError::Name)?;
         association.send(now, stream, dcep::DCEP, words).map_err(why)?;
         self.others.push(Channel { stream, opening: true });
         Ok(stream)
@@ -215,8 +224,9 @@ impl Channels {
         if !self.up || !self.is_open(stream) {
             return Err(SendError::NotOpen);
         }
-        if message.data.len() > largest.min(MAX_MESSAGE) {
-            return Err(SendError::TooLong);
+        let (length, largest) = (message.data.len(), largest.min(MAX_MESSAGE));
+        if length > largest {
+            return Err(SendError::TooLong { length, largest });
         }
         let (ppid, data) = message.identified();
         association.send(now, stream, ppid, data).map_err(why)

@@ -3,14 +3,14 @@
 //! # Invariant
 //! At most [`MAX_CANDIDATES`] of each side and [`MAX_NAMES`] names are kept; each address comes once.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
 use super::Ice;
 use super::local::{self, LocalCandidate};
 use super::remote::{self, Host, Read};
-use crate::peer::CandidateKind;
 use crate::peer::engine::connection::failure::CandidateError;
+use crate::peer::{CandidateKind, TransportProtocol};
 
 /// The most candidates of one peer, and of ours. Each makes a pair with each of the other side's; the crate
 /// keeps the 100 best pairs.
@@ -56,6 +56,14 @@ impl Ice {
     /// How many candidates the peer has told us.
     pub(in crate::peer::engine::connection) fn known(&self) -> usize {
         self.remote.len()
+    }
+
+    /// Each of our relays with each address of the peer in its family.
+    pub(in crate::peer::engine::connection) fn relayed_pairs(&self) -> Vec<(SocketAddr, SocketAddr)> {
+        let udp = self.remote.iter().filter(|((protocol, _), _)| *protocol == TransportProtocol::Udp);
+        udp.flat_map(|((_, peer), _)| self.relays.iter().map(|relay| (*relay, *peer)))
+            .filter(|(relay, peer)| relay.is_ipv4() == peer.is_ipv4())
+            .collect()
     }
 
     /// Adds a candidate of ours; its line of SDP if it is new and the peer is to know it.

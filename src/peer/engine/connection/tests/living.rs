@@ -361,7 +361,8 @@ fn a_message_that_is_larger_than_the_peer_takes_is_refused_here() {
         for side in [A, B] {
             let now = world.now;
             let long = Message::binary(vec![0; largest + 1]);
-            assert_eq!(world.connection(side).send(now, DATA, long), Err(SendError::TooLong), "{said}");
+            let refused = Err(SendError::TooLong { length: largest + 1, largest });
+            assert_eq!(world.connection(side).send(now, DATA, long), refused, "{said}");
             world.send(side, vec![7; largest]);
             world.until(ms(2_000), |world| world.sides[1 - side].got.len() == 1);
             assert_eq!(world.sides[1 - side].got[0].data.len(), largest);
