@@ -6,8 +6,10 @@
 //! Rows: our WebRTC transport over the memory stack (what our own code costs), over our engine and over the `webrtc`
 //! crate's protocols on loopback, our direct transport, and tonic's own channel to the same listener; then goutils'
 //! (`--only goutils` for these alone), where there is a Go toolchain. Caller and robot share a process, but for the
-//! rows that end in `2p`: there each has its own.
+//! rows that end in `2p`: there each has its own, as in the field.
 
+#[path = "transports/apart.rs"]
+mod apart;
 #[path = "../tests/common/mod.rs"]
 mod common;
 #[path = "../tests/interop/go.rs"]
@@ -31,8 +33,18 @@ use futures_util::stream::FuturesUnordered;
 use tonic::body::Body;
 use tonic::client::GrpcService;
 
+/// In a task, as calls are made in programs: what waits in `block_on` has a thread of its own, which is woken by the
+/// kernel for every answer. goutils' calls are made in goroutines.
 #[tokio::main]
 async fn main() {
+    tokio::spawn(rows()).await.expect("rows");
+}
+
+async fn rows() {
+    if let Some(name) = apart::wanted() {
+        let (_, stack) = stacks().into_iter().find(|(each, _)| *each == name).expect("a row's name");
+        return apart::serve(stack).await;
+    }
     // `cargo bench` and `cargo test --benches` pass flags of their own.
     let seconds = std::env::args().find_map(|word| word.parse().ok()).unwrap_or(2.0);
     let budget = Duration::from_secs_f64(seconds);
@@ -50,6 +62,10 @@ async fn main() {
         }
         let lab = Lab::start(Arc::clone(stack)).await;
         webrtc_row(name, &lab.options, budget).await;
+        // The memory stack ends where its process does.
+        if !name.ends_with("memory") {
+            apart::webrtc(name, stack, budget).await;
+        }
     }
     if only.is_none() {
         tcp_rows(budget).await;
@@ -65,6 +81,7 @@ async fn tcp_rows(budget: Duration) {
     let robot = format!("http://{}", lab.robot.local_addr().expect("the lab's robot listens"));
     let plain = ProbeClient::connect(robot).await.expect("loopback");
     row("tonic's channel", plain, budget, None).await;
+    apart::tcp("webrtc/memory", budget).await;
 }
 
 fn stacks() -> Vec<(&'static str, Arc<dyn Stack>)> {
