@@ -89,7 +89,7 @@ impl<C: Clone> Flight<C> {
         let stale = is_behind && !is_new;
         self.on_duplicates(now, sack.duplicates, &mut progress);
         let window_opened = !stale && self.on_window(sack.window as usize);
-        let persistent = is_new && self.probe.on_progress();
+        let persistent = is_new && self.probe.on_progress(now, &self.rtt);
         let mut lost = 0;
         self.rate.on_blocks(sack.gaps.len());
         if let Some(newest) = progress.newest {
@@ -125,7 +125,7 @@ impl<C: Clone> Flight<C> {
         let mut progress = Progress::default();
         self.pop(now, cumulative, &mut progress, &mut acknowledged);
         let advanced = self.cumulative() != old_cumulative;
-        let persistent = advanced && self.probe.on_progress();
+        let persistent = advanced && self.probe.on_progress(now, &self.rtt);
         let mut lost = 0;
         if let Some(newest) = progress.newest {
             self.on_rtt(now, &newest);
@@ -209,10 +209,7 @@ impl<C: Clone> Flight<C> {
                 self.rtt.on_sample(now, since_first);
             }
         } else {
-            let bounded = self.rtt.smoothed().clamp(since_last, since_first);
-            if bounded != self.rtt.smoothed() {
-                self.rtt.on_sample(now, bounded);
-            }
+            self.rtt.on_bounds(since_last, since_first);
             // Behind a long queue the original may take so long: what left before the copy is not lost by it.
             if since_first > self.rtt.probe_after() {
                 self.rack.on_delivered(now, newest.sent_at, newest.serial);

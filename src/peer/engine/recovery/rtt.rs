@@ -21,17 +21,20 @@ const LEAST_FOR: Duration = Duration::from_secs(30);
 pub(crate) struct Rtt {
     smoothed: Duration,
     variance: Duration,
-    /// What something else has measured, at first.
     least: Option<(Duration, Instant)>,
     is_measured: bool,
+    /// Whether the last of them was certain.
+    is_sure: bool,
+    /// What something else has measured, and when.
+    hint: Option<(Duration, Instant)>,
 }
 
 impl Rtt {
     /// A path that was not measured yet, or by ICE only.
     pub(crate) fn new(hint: Option<Duration>, now: Instant) -> Self {
         let smoothed = hint.unwrap_or(INITIAL);
-        let least = hint.map(|hint| (hint, now));
-        Self { smoothed, variance: smoothed / 2, least, is_measured: false }
+        let hint = hint.map(|hint| (hint, now));
+        Self { smoothed, variance: smoothed / 2, least: None, is_measured: false, is_sure: true, hint }
     }
 
     /// A round trip took so long. `at` is now.
@@ -39,6 +42,22 @@ impl Rtt {
         if self.least.is_none_or(|(least, since)| sample <= least || at > since + LEAST_FOR) {
             self.least = Some((sample, at));
         }
+        self.smooth(sample);
+        self.is_sure = true;
+    }
+
+    /// Something arrived that had left twice or more: a round trip took at least or at most so long, whichever it was.
+    pub(super) fn on_bounds(&mut self, least: Duration, most: Duration) {
+        self.is_sure = false;
+        if self.smoothed < least {
+            self.smooth(least);
+        } else if self.smoothed > most {
+            // However long others took, that is no longer so.
+            (self.smoothed, self.variance, self.is_measured) = (most, self.variance.min(most / 2), true);
+        }
+    }
+
+    fn smooth(&mut self, sample: Duration) {
         if !self.is_measured {
             (self.smoothed, self.variance, self.is_measured) = (sample, sample / 2, true);
             return;
@@ -52,7 +71,7 @@ impl Rtt {
         self.smoothed
     }
 
-    /// The least sample of the last half minute, or the hint while that is as young; before any, a guess.
+    /// The least sample of the last half minute; before the first, the smoothed one.
     pub(crate) fn least(&self) -> Duration {
         self.least.map_or(self.smoothed, |(least, _)| least)
     }
@@ -64,7 +83,18 @@ impl Rtt {
 
     /// Whether a round trip may take so little; yes, if nothing is known.
     pub(super) fn may_be(&self, took: Duration) -> bool {
-        self.least.is_none_or(|(least, _)| took >= least - least / 8)
+        let least = self.least();
+        !(self.is_measured || self.hint.is_some()) || took >= least - least / 8
+    }
+
+    /// The best that was seen of this path in the half minute before `at`, by whoever measured it. None while it is
+    /// not sure that round trips are what they were: whoever asked too soon waits for as long as they seem to take.
+    pub(super) fn best(&self, at: Instant) -> Option<Duration> {
+        if !self.is_sure {
+            return None;
+        }
+        let young = |(took, since): (Duration, Instant)| (at <= since + LEAST_FOR).then_some(took);
+        [self.least, self.hint].into_iter().flatten().filter_map(young).min()
     }
 
     /// How long to wait for an acknowledgement that is not held back, RFC 9002 6.2.1.

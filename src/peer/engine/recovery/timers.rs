@@ -49,7 +49,7 @@ impl<C: Clone> Flight<C> {
             (self.copies_due, self.copy_at) = (true, None);
         }
         if self.awaits() && self.probe_at() <= now {
-            self.probe.on_deadline(now);
+            self.probe.on_deadline(now, self.is_window_closed());
             self.stats.probes += 1;
         }
         Ok(())
@@ -61,9 +61,12 @@ impl<C: Clone> Flight<C> {
     }
 
     fn probe_at(&self) -> Instant {
-        let window_closed = self.peer_room() < self.max_packet && self.is_small();
         let held_back = if self.asked { ASKED_DELAY } else { self.sack_delay };
-        self.probe.deadline(&self.rtt, held_back, window_closed)
+        self.probe.deadline(&self.rtt, held_back, self.is_window_closed())
+    }
+
+    fn is_window_closed(&self) -> bool {
+        self.peer_room() < self.max_packet && self.is_small()
     }
 
     /// Sets the time of the next early copy.

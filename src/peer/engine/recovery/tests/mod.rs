@@ -248,6 +248,55 @@ fn a_peer_that_was_busy_for_long_is_probed_soon_when_it_is_back() {
     }
 }
 
+/// One chunk, acknowledged so much later, with every time-out of the meantime.
+fn exchange(bench: &mut Bench, millis: u32) {
+    bench.send(1);
+    let answered = bench.now + millis * MS;
+    while let Some(at) = bench.flight.deadline(bench.now).filter(|at| *at <= answered) {
+        bench.now = bench.now.max(at);
+        bench.flight.on_deadline(bench.now).unwrap();
+        bench.again();
+    }
+    bench.now = answered;
+    bench.sack(bench.sent, &[]).unwrap();
+}
+
+#[test]
+fn a_path_that_grows_long_is_measured_and_not_asked_for_ever() {
+    let mut bench = Bench::new();
+    for millis in (40..3000).step_by(20) {
+        exchange(&mut bench, millis);
+        let measured = bench.flight.rtt().smoothed();
+        assert!(measured + 500 * MS > millis * MS, "{measured:?} on a path of {millis} ms");
+    }
+    for _ in 0..20 {
+        exchange(&mut bench, 3000);
+    }
+    let probes = bench.flight.stats().probes;
+    for _ in 0..10 {
+        exchange(&mut bench, 3000);
+    }
+    assert_eq!(bench.flight.stats().probes, probes);
+}
+
+#[test]
+fn a_path_of_which_nothing_is_known_is_asked_once_too_often_at_most() {
+    for millis in [500, 1500, 3000] {
+        let now = Instant::now() + Duration::from_secs(100);
+        let flight = Flight::new(&RecoveryConfig::default(), FIRST, 1 << 20, None, now);
+        let mut bench = Bench { flight, now, sent: 0, acknowledged: Vec::new() };
+        for _ in 0..20 {
+            exchange(&mut bench, millis);
+        }
+        let probes = bench.flight.stats().probes;
+        for _ in 0..10 {
+            exchange(&mut bench, millis);
+        }
+        let more = bench.flight.stats().probes - probes;
+        assert!(more <= 10, "{millis} ms: {more} in ten");
+    }
+}
+
 #[test]
 fn a_probe_leaves_though_the_window_is_full() {
     let mut bench = Bench::new();

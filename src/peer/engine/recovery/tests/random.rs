@@ -62,7 +62,9 @@ fn whatever_a_peer_reports_each_chunk_is_told_once_and_a_timer_is_set() {
         let told = &mut model.told;
         model.flight.on_sack(model.now, &sack, |chunk| told[*chunk] += 1).unwrap();
         model.check(&format!("seed {seed}, end"));
-        assert!(model.flight.is_empty() && model.flight.deadline(model.now).is_none(), "seed {seed}");
+        model.flight.out_of_data(model.now);
+        assert!(model.flight.is_empty(), "seed {seed}");
+        assert_eq!(model.flight.deadline(model.now), None, "seed {seed}");
     }
 }
 
