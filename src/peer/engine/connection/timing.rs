@@ -31,8 +31,8 @@ pub(super) const RELAYS_LATER: Duration = Duration::from_millis(45);
 /// Checks until a pair is given up while looking: more than fit into the deadlines below.
 pub(super) const CHECKS: usize = 120;
 
-/// How long pairs are checked at that pace after the first path was found: a better one has this long to
-/// show itself at once, and all the time after that at the pace of probes.
+/// How long pairs are checked at the pace of [`CHECK_LATER`] after the first path was found: a better one has this long
+/// to show itself at once, and all the time after that at the pace of probes.
 pub(super) const SETTLING: Duration = Duration::from_secs(3);
 
 /// How often a path is probed once settled (RFC 7675 has 5 s, pion 2 s). Must leave room for a lost probe

@@ -3,8 +3,8 @@
 //! Floor 1, engine, part of `ice`.
 //!
 //! # Invariant
-//! Whatever happens to a connection that lives, pairs come to rest: nothing is checked fast for longer than
-//! [`timing::SETTLING`] once there is a path.
+//! Pairs come to rest: nothing is checked faster than probes for longer than [`timing::SETTLING`] after the last time
+//! that there was a reason to look.
 
 use std::time::Instant;
 
@@ -42,10 +42,14 @@ impl Ice {
         self.hurry();
     }
 
-    /// There is one that works.
+    /// There is one that works; if it was looked for, others may show themselves for a while.
     pub(super) fn slow_down(&mut self, now: Instant) {
-        self.pace = Pace::Settling(now + timing::SETTLING);
-        self.agent.set_max_stun_rto(timing::CHECK_LATER);
+        match self.pace {
+            Pace::Looking => self.pace = Pace::Settling(now + timing::SETTLING),
+            Pace::Settling(_) => {}
+            Pace::Settled => return,
+        }
+        self.agent.set_max_stun_rto(timing::CHECK_LATER.min(timing::probe(self.patience)));
     }
 
     /// Pairs that never worked have had their checks and go; those that work live through the silence that
