@@ -290,7 +290,9 @@ async fn overheard(server: u16) -> (u16, tokio::sync::mpsc::UnboundedReceiver<u1
                     there.send(&asked[..length]).await.unwrap();
                 }
                 received = there.recv(&mut answered) => {
-                    here.send_to(&answered[..received.unwrap()], peer.unwrap()).await.unwrap();
+                    // A server that is gone is told by the peer's silence.
+                    let (Ok(length), Some(peer)) = (received, peer) else { continue };
+                    here.send_to(&answered[..length], peer).await.unwrap();
                 }
             }
         }
@@ -320,13 +322,9 @@ async fn the_engine_has_the_peer_let_through_before_anybody_checks() {
         if early {
             caller.connection.add_remote_candidate(told.clone()).await.unwrap();
         }
-        tokio::time::timeout(LONG, async {
-            while let Some(candidate) = caller.candidates.recv().await {
-                eprintln!("{}", candidate.candidate);
-            }
-        })
-        .await
-        .unwrap();
+        tokio::time::timeout(LONG, async { while caller.candidates.recv().await.is_some() {} })
+            .await
+            .unwrap();
         if !early {
             caller.connection.add_remote_candidate(told).await.unwrap();
         }

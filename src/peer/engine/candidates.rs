@@ -13,7 +13,7 @@ use super::connection::{LocalCandidate, RemoteCandidate};
 use super::core::{Core, Errand};
 use super::gathering::{self, Gatherer};
 use super::sockets::Udp;
-use crate::peer::{Candidate, CandidateKind, PeerError};
+use crate::peer::{Candidate, PeerError};
 
 impl Core {
     /// Starts gathering from these sockets, for this section of the description.
@@ -35,7 +35,6 @@ impl Core {
     /// When it cannot be used.
     pub(super) fn add_remote_candidate(&mut self, now: Instant, candidate: &str) -> Result<(), PeerError> {
         let added = self.connection.add_remote_candidate(now, candidate);
-        self.permit(now);
         self.pump(now);
         match added {
             Ok(RemoteCandidate::Resolve(named)) => {
@@ -50,9 +49,11 @@ impl Core {
 
     /// Has our relays let the peer through, before either side checks: a check is lost otherwise, or waits.
     pub(super) fn permit(&mut self, now: Instant) {
-        let Some(gatherer) = &mut self.gatherer else { return };
-        for (relay, peer) in self.connection.relayed_pairs() {
-            gatherer.permit(now, relay, peer);
+        while let Some((relay, peer)) = self.connection.poll_relayed_pair() {
+            let permitted = self.gatherer.as_mut().is_some_and(|gatherer| gatherer.permit(now, relay, peer));
+            if !permitted {
+                debug!(%relay, %peer, "a relay does not wait for this address of the peer");
+            }
         }
     }
 
@@ -62,9 +63,6 @@ impl Core {
             gathering::Event::Candidate(found) => {
                 let gathering::LocalCandidate { kind, address, base, .. } = found;
                 let line = self.connection.add_local_candidate(now, &LocalCandidate { kind, address, base });
-                if kind == CandidateKind::Relay {
-                    self.permit(now);
-                }
                 let (Some(line), Some(candidates)) = (line, &self.candidates) else { return };
                 let (mid, index) = self.section.clone();
                 let candidate = Candidate {

@@ -270,7 +270,6 @@ fn take_in(core: &mut Core, now: Instant, done: Done) {
             for address in addresses {
                 let _ = connection.add_resolved_candidate(now, named.clone(), address);
             }
-            core.permit(now);
         }
         (Done::LookedUp(_, Err(error)), _) => debug!(%error, "cannot look up a .local candidate"),
         (Done::Reached(to, reached), _) => outlet.reached(to, reached),

@@ -85,7 +85,6 @@ impl PeerConnection for Negotiator {
             self.shared.with(|core| {
                 let now = now();
                 let taken = core.connection.set_answer(now, &answer);
-                core.permit(now);
                 core.pump(now);
                 taken.map_err(|cause| PeerError::because("cannot take the answer", cause))
             })

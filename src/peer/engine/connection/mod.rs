@@ -166,10 +166,10 @@ impl Connection {
         self.pump(now);
     }
 
-    /// Each of our relays with each address that the peer said it has, where one may reach the other: a relay lets
-    /// nobody through who was not announced, and to do so in time takes a round trip.
-    pub(crate) fn relayed_pairs(&self) -> Vec<(SocketAddr, SocketAddr)> {
-        self.ice.relayed_pairs()
+    /// A relay of ours and an address that the peer said it has, once for each two that may reach one another: a relay
+    /// lets nobody through who was not announced, and to do so in time takes a round trip.
+    pub(crate) fn poll_relayed_pair(&mut self) -> Option<(SocketAddr, SocketAddr)> {
+        self.ice.poll_relayed_pair()
     }
 
     /// Adds a candidate of the peer, in any spelling, at any time: before the description it is kept.

@@ -78,13 +78,16 @@ pub(crate) enum SendError {
     #[error("the channel is not open")]
     NotOpen,
     /// The peer takes no message of this length.
-    #[error("it is {length} bytes long, and the peer takes at most {largest}")]
+    #[error("it is {length} bytes long, and to this peer at most {largest} can be sent")]
     TooLong {
         /// Bytes of the message.
         length: usize,
         /// The most that we send to this peer (`max-message-size` of its description, RFC 8841).
         largest: usize,
     },
+    /// SCTP carries no empty messages.
+    #[error("it is empty")]
+    Empty,
     /// Longer than a message of DCEP can say.
     #[error("the channel's name is too long")]
     Name,
@@ -98,7 +101,7 @@ fn why(error: SctpError) -> SendError {
         SctpError::Closed | SctpError::Resetting(_) => SendError::NotOpen,
         SctpError::NoSuchStream(_) => SendError::TooMany,
         // Nobody does: an empty message is a byte with a name of its own.
-        SctpError::Empty => SendError::TooLong { length: 0, largest: 0 },
+        SctpError::Empty => SendError::Empty,
     }
 }
 

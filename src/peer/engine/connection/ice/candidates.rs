@@ -6,9 +6,9 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
-use super::Ice;
 use super::local::{self, LocalCandidate};
 use super::remote::{self, Host, Read};
+use super::{Ice, Place};
 use crate::peer::engine::connection::failure::CandidateError;
 use crate::peer::{CandidateKind, TransportProtocol};
 
@@ -58,12 +58,17 @@ impl Ice {
         self.remote.len()
     }
 
-    /// Each of our relays with each address of the peer in its family.
-    pub(in crate::peer::engine::connection) fn relayed_pairs(&self) -> Vec<(SocketAddr, SocketAddr)> {
-        let udp = self.remote.iter().filter(|((protocol, _), _)| *protocol == TransportProtocol::Udp);
-        udp.flat_map(|((_, peer), _)| self.relays.iter().map(|relay| (*relay, *peer)))
-            .filter(|(relay, peer)| relay.is_ipv4() == peer.is_ipv4())
-            .collect()
+    /// One of our relays with an address of the peer in its family, for each two once.
+    pub(in crate::peer::engine::connection) fn poll_relayed_pair(
+        &mut self,
+    ) -> Option<(SocketAddr, SocketAddr)> {
+        self.relayed_pairs.pop_front()
+    }
+
+    fn pair_relay(&mut self, relay: SocketAddr, (protocol, peer): Place) {
+        if protocol == TransportProtocol::Udp && relay.is_ipv4() == peer.is_ipv4() {
+            self.relayed_pairs.push_back((relay, peer));
+        }
     }
 
     /// Adds a candidate of ours; its line of SDP if it is new and the peer is to know it.
@@ -84,6 +89,9 @@ impl Ice {
         let line = text.split_once(" ufrag ").map_or(text.as_str(), |(line, _)| line).to_owned();
         if candidate.kind == CandidateKind::Relay {
             self.relays.push(candidate.base);
+            for at in 0..self.remote.len() {
+                self.pair_relay(candidate.base, self.remote[at].0);
+            }
         }
         self.local.push(line.clone());
         Some(line)
@@ -149,6 +157,9 @@ impl Ice {
             return Err(CandidateError::TooMany);
         }
         self.remote.push((place, read.kind));
+        for at in 0..self.relays.len() {
+            self.pair_relay(self.relays[at], place);
+        }
         match &mut self.held {
             Some(held) => held.waiting.push(candidate),
             None => self.agent.add_remote_candidate(candidate),

@@ -9,7 +9,7 @@
 use std::net::SocketAddr;
 use std::time::Instant;
 
-use super::{Ice, MAX_HEARD, Pace, Route};
+use super::{Ice, MAX_HEARD, Route};
 use crate::peer::engine::connection::timing;
 
 impl Ice {
@@ -82,7 +82,7 @@ impl Ice {
         }
         if std::mem::take(&mut self.orphaned) {
             (self.path, self.nominated, self.found) = (Some(route), false, true);
-            self.pace = Pace::Settling(now + timing::SETTLING);
+            self.slow_down(now);
         }
     }
 

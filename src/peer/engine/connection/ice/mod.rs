@@ -16,6 +16,7 @@ mod pace;
 mod remote;
 mod secret;
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -69,6 +70,8 @@ pub(super) struct Ice {
     complete: bool,
     /// Addresses of our relays, and when checks through any relay begin.
     relays: Vec<SocketAddr>,
+    /// Each with an address of the peer that it must let through, until somebody took them.
+    relayed_pairs: VecDeque<(SocketAddr, SocketAddr)>,
     relays_from: Option<Instant>,
     /// Addresses that we connect from.
     tcp: usize,
@@ -118,6 +121,7 @@ impl Ice {
             local: Vec::new(),
             complete: false,
             relays: Vec::new(),
+            relayed_pairs: VecDeque::new(),
             relays_from: None,
             tcp: 0,
             remote: Vec::new(),
@@ -336,10 +340,8 @@ impl Ice {
             let Some(protocol) = local::transport(proto) else { continue };
             self.path = Some(Route { protocol, source, destination });
             (self.nominated, self.orphaned) = (true, false);
-            if self.pace == Pace::Looking {
-                self.found = true;
-                self.slow_down(now);
-            }
+            self.found |= self.pace == Pace::Looking;
+            self.slow_down(now);
         }
     }
 

@@ -13,6 +13,8 @@ use std::time::{Duration, Instant};
 
 /// Addresses with a permission, and peers with a channel.
 pub(super) const MOST: usize = 64;
+/// How many of those places addresses may take that the peer only told of.
+const ANNOUNCED: usize = MOST / 2;
 /// Datagrams that wait for a permission, for each address.
 const HELD: usize = 4;
 /// The first channel number, RFC 8656 12.
@@ -98,9 +100,11 @@ impl State {
 }
 
 impl Peers {
-    /// Asks for a permission unless there is one. `false` when there are too many.
+    /// Asks for a permission unless that was done before. `false` when there are too many: half the places are kept
+    /// for those that something is sent to.
     pub(super) fn permit(&mut self, now: Instant, ip: IpAddr) -> bool {
-        self.permission(now, ip).is_some()
+        self.permissions.iter().any(|permission| permission.ip == ip)
+            || (self.permissions.len() < ANNOUNCED && self.permission(now, ip).is_some())
     }
 
     fn permission(&mut self, now: Instant, ip: IpAddr) -> Option<&mut Permission> {
