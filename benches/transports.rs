@@ -1,6 +1,6 @@
 //! What a transport costs: the same calls over each, side by side in one run.
 //!
-//! `cargo bench --bench transports [-- SECONDS] [-- --only ROW]`, 2 s for each row by default. Figures of one run compare;
+//! `cargo bench --bench transports [-- SECONDS] [-- --only STACK]`, 2 s for each row by default. Figures of one run compare;
 //! figures of two runs, or of two machines, do not.
 //!
 //! Rows: our WebRTC transport over the memory stack (what our own code costs), over our engine and over the `webrtc`

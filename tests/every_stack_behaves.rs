@@ -611,11 +611,13 @@ async fn the_engine_ends_with_the_reason_when_a_message_is_longer_than_the_peer_
     opened(&mut caller, &mut answerer).await;
     send(&mut caller.channel, vec![1; 1000]).await.unwrap();
     assert_eq!(recv(&mut answerer.channel).await.unwrap(), vec![1; 1000]);
+    caller.channel.send_more("what came before it leaves".into()).unwrap();
     send(&mut caller.channel, vec![2; 1001]).await.unwrap_err();
     send(&mut caller.channel, "what comes later takes no place").await.unwrap_err();
     let failed = until(&mut caller, |state| state.phase.is_final()).await;
     let Phase::Failed(why) = &failed.phase else { panic!("{failed:?}") };
     assert!(why.contains("1001 bytes") && why.contains("at most 1000"), "{why}");
+    assert_eq!(recv(&mut answerer.channel).await.unwrap(), "what came before it leaves");
     assert_eq!(recv(&mut answerer.channel).await, None);
 }
 

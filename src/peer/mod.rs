@@ -183,7 +183,8 @@ pub trait DataChannel: fmt::Debug + Send {
     /// method, to get the message out; if so, it wakes the task that polled last.
     ///
     /// # Errors
-    /// [`ChannelClosed`] when nothing can be sent any more.
+    /// [`ChannelClosed`] when nothing can be sent any more. A peer may take less than that (`max-message-size` of its
+    /// description): a longer message ends the connection, whose state then has the reason.
     fn send(&mut self, message: Bytes) -> Result<(), ChannelClosed>;
 
     /// The same for a message that is not the last of a burst: it may wait for the next [`send`](Self::send),

@@ -172,7 +172,8 @@ impl Core {
         self.touched = true;
         let now = now();
         self.connection.send(now, DATA, Message::binary(message)).map_err(|error| {
-            // What comes after it must not take its place, and whoever waits is to hear why.
+            // What came before it leaves, what comes after it must not take its place, and whoever waits hears why.
+            self.pump(now);
             self.connection.fail(now, Failure::Message(error));
             self.pump(now);
             ChannelClosed
@@ -244,6 +245,7 @@ impl Core {
         self.read = 0;
         self.touched = false;
         loop {
+            self.permit(now);
             self.outlet.send_all(now, &mut self.connection, self.gatherer.as_mut());
             let mut quiet = true;
             while let Some(event) = self.connection.poll_event() {

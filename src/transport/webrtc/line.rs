@@ -101,8 +101,8 @@ impl Line {
         Poll::Ready(frame)
     }
 
-    /// Sends what the outbox has, until `most` bytes of it are sent, as far as the backlog allows; what is sent has left
-    /// when this returns. Ready when there is nothing more, or so much was sent.
+    /// Sends what the outbox has, until `most` bytes of it are sent, as far as the backlog allows; what is sent has
+    /// left when this returns. Ready when there is nothing more, or so much was sent.
     ///
     /// # Errors
     /// [`ChannelClosed`] when nothing can be sent any more; from then on always.

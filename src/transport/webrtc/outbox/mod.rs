@@ -162,7 +162,8 @@ impl Outbox {
         Poll::Pending
     }
 
-    /// The next frame to send.
+    /// The next frame to send. Only the [`Line`](super::line::Line) calls this, which its lock makes one at a time: whoever
+    /// takes a frame must send it before anybody takes the next.
     pub(super) fn pop(&self) -> Option<Bytes> {
         let mut state = self.lock();
         let (frame, stream) = state.scheduler.pop()?;
