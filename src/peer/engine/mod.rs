@@ -23,6 +23,8 @@ mod congestion;
 mod connection;
 mod core;
 mod driver;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod gathering;
 mod negotiator;
 mod outlet;
@@ -32,12 +34,6 @@ mod settings;
 #[cfg(test)]
 mod simulator;
 mod sockets;
-
-/// What the fuzz targets reach.
-#[cfg(fuzzing)]
-pub mod fuzzing {
-    pub use super::sctp::fuzzing::*;
-}
 
 use std::fmt;
 use std::sync::Arc;

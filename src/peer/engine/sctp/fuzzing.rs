@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use super::codec::{Chunk, Packet, Reset, Writer, seal};
 use super::{Association, Config, Priority, Seed};
+use crate::peer::engine::fuzzing::Orders;
 
 /// Reads all that can be read of a packet.
 pub fn packet(packet: &[u8]) {
@@ -44,34 +45,13 @@ pub fn packet(packet: &[u8]) {
 /// When an invariant does not hold: more memory than allowed, no timer while something is outstanding, packets
 /// without end, something received that was never sent or came twice.
 pub fn association(bytes: &[u8]) {
-    let mut script = Script(bytes);
+    let mut script = Orders(bytes);
     let mut world = World::new(&mut script);
     while let Some(step) = script.byte() {
         world.step(step, &mut script);
         world.settle();
     }
     world.end();
-}
-
-/// Bytes that say what happens next.
-struct Script<'a>(&'a [u8]);
-
-impl<'a> Script<'a> {
-    fn byte(&mut self) -> Option<u8> {
-        let (first, rest) = self.0.split_first()?;
-        self.0 = rest;
-        Some(*first)
-    }
-
-    fn number(&mut self) -> usize {
-        usize::from(self.byte().unwrap_or(0))
-    }
-
-    fn take(&mut self, length: usize) -> &'a [u8] {
-        let (taken, rest) = self.0.split_at(length.min(self.0.len()));
-        self.0 = rest;
-        taken
-    }
 }
 
 const WINDOW: usize = 64 << 10;
@@ -109,7 +89,7 @@ struct World {
 }
 
 impl World {
-    fn new(script: &mut Script<'_>) -> Self {
+    fn new(script: &mut Orders<'_>) -> Self {
         let options = script.number();
         let config = |seed: u8, interleaving: bool, heartbeat: bool| Config {
             interleaving,
@@ -146,7 +126,7 @@ impl World {
         world
     }
 
-    fn step(&mut self, step: u8, script: &mut Script<'_>) {
+    fn step(&mut self, step: u8, script: &mut Orders<'_>) {
         let side = usize::from(step & 1);
         match step >> 1 & 15 {
             0..=3 => {
