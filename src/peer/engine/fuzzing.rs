@@ -7,6 +7,8 @@
 //! The same bytes do the same, as far as the code under test lets them: here is neither a clock nor chance.
 
 #[cfg(fuzzing)]
+pub use super::gathering::fuzzing::*;
+#[cfg(fuzzing)]
 pub use super::sctp::fuzzing::*;
 
 /// Bytes that say what happens next.

@@ -133,6 +133,12 @@ impl Bindings {
         None
     }
 
+    /// How many things it keeps.
+    #[cfg(any(test, fuzzing))]
+    pub(super) fn held(&self) -> usize {
+        self.under_way.len() + self.outgoing.len()
+    }
+
     pub(super) fn clear(&mut self) {
         *self = Self::default();
     }

@@ -57,6 +57,12 @@ impl Framer {
         }
         Ok(())
     }
+
+    /// What is kept until more comes.
+    #[cfg(any(test, fuzzing))]
+    pub(super) fn held(&self) -> &[u8] {
+        &self.partial
+    }
 }
 
 /// How long a message is.

@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 use super::bindings::{Answer, Bindings};
 use super::candidate::{Leg, LocalCandidate, Why};
 use super::relays::{Relays, Server, Surroundings};
+#[cfg(any(test, fuzzing))]
+use super::turn::Client;
 use super::turn::Incoming;
 use super::{Config, Event, Handled, Resolved, ServerId, StreamId, Transmit, Via, bases_for};
 use crate::peer::{CandidateKind, IceServer, IceUrl, Scheme, TransportProtocol};
@@ -274,7 +276,10 @@ impl Gatherer {
 
     /// From now on these servers' credentials are used; URLs that are not known are passed over. Relays that
     /// there are stay; servers tie them to the user name that they were made with.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the seam has the servers of the beginning"))]
+    #[cfg_attr(
+        not(any(test, fuzzing)),
+        expect(dead_code, reason = "the seam has the servers of the beginning")
+    )]
     pub(crate) fn set_credentials(&mut self, servers: &[IceServer]) {
         for new in servers {
             for server in self.relays.servers.iter_mut().filter(|server| new.urls.contains(&server.url)) {
@@ -352,6 +357,14 @@ impl Gatherer {
     /// Whether nothing is left to be sent or waited for: there is no relay.
     pub(crate) fn is_over(&self) -> bool {
         self.give_up.is_none() && self.relays.relays.is_empty()
+    }
+
+    /// How many things it keeps, whatever they are.
+    #[cfg(any(test, fuzzing))]
+    pub(super) fn held(&self) -> usize {
+        let clients = self.relays.relays.iter().filter_map(|relay| relay.client.as_ref());
+        let relays = self.relays.relays.len() + clients.map(Client::held).sum::<usize>();
+        relays + self.bindings.held() + self.seen.len() + self.events.len()
     }
 
     fn answered(&mut self, answer: Answer) {

@@ -17,10 +17,16 @@
 mod bindings;
 mod candidate;
 mod framing;
+#[cfg(any(test, fuzzing))]
+#[cfg_attr(not(fuzzing), allow(unreachable_pub))]
+pub(super) mod fuzzing;
 mod gatherer;
 mod interfaces;
 mod relays;
 mod resend;
+#[cfg(any(test, fuzzing))]
+#[cfg_attr(not(test), allow(dead_code, reason = "tests use more of it than fuzzing"))]
+mod script;
 mod stun;
 #[cfg(test)]
 mod tests;

@@ -6,7 +6,8 @@ use proptest::prelude::*;
 
 use super::script::{Script, Turn, at};
 use crate::peer::IceServer;
-use crate::peer::engine::gathering::Via;
+use crate::peer::engine::gathering::stun::{Class, Writer, attribute, method};
+use crate::peer::engine::gathering::{Via, fuzzing};
 
 const BASE: &str = "10.0.0.2:4000";
 const SERVERS: [&str; 3] = ["192.0.2.1:3478", "192.0.2.2:3478", "192.0.2.3:3478"];
@@ -120,5 +121,38 @@ proptest! {
         prop_assert_eq!(script.gatherer.poll_timeout(), None);
         let still_sent = script.sent().into_iter().filter(|each| matches!(each.via, Via::Udp(_))).count();
         prop_assert!(still_sent < 20);
+    }
+}
+
+#[test]
+fn whatever_the_bytes_gathering_keeps_to_its_bounds() {
+    for seed in 0..500 {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let script: Vec<u8> = (0..random.usize(0..600)).map(|_| random.u8(..)).collect();
+        println!("seed {seed}");
+        fuzzing::gathering(&script);
+    }
+}
+
+#[test]
+fn whatever_the_bytes_reading_them_ends_and_cutting_them_changes_nothing() {
+    let valid = Writer::new(Class::Error, method::ALLOCATE, [3; 12])
+        .add(attribute::ERROR_CODE, b"\0\0\x04\x01no")
+        .add(attribute::REALM, b"lab")
+        .add_xor_address(attribute::XOR_MAPPED_ADDRESS, at(SERVERS[0]))
+        .sign(&Turn::new().key());
+    for seed in 0..3000 {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let mut bytes: Vec<u8> = (0..11).map(|_| random.u8(..)).collect();
+        // As many cuts as there is room for before the message.
+        bytes[3] = 7;
+        bytes.extend_from_slice(&valid);
+        bytes.extend_from_slice(&[0x40, 0, 0, 2, 1, 2, 0, 0]);
+        for _ in 0..random.usize(0..4) {
+            let at = random.usize(11..bytes.len());
+            bytes[at] = random.u8(..);
+        }
+        bytes.truncate(random.usize(11..=bytes.len()));
+        fuzzing::message(&bytes);
     }
 }

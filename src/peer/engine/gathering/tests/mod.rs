@@ -5,5 +5,6 @@ mod driven;
 mod hostile;
 mod lost;
 mod relays;
-mod script;
 mod servers;
+
+use super::script;

@@ -343,6 +343,12 @@ impl Client {
         }
     }
 
+    /// How many things it keeps.
+    #[cfg(any(test, fuzzing))]
+    pub(super) fn held(&self) -> usize {
+        self.requests.len() + self.outgoing.len() + self.events.len() + self.peers.held()
+    }
+
     fn is_refreshing(&self) -> bool {
         self.requests.iter().any(|request| request.kind == Kind::Refresh)
     }

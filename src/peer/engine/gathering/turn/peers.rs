@@ -205,6 +205,13 @@ impl Peers {
         }
     }
 
+    /// How many things it keeps.
+    #[cfg(any(test, fuzzing))]
+    pub(super) fn held(&self) -> usize {
+        let waiting = self.permissions.iter().map(|permission| permission.held.len()).sum::<usize>();
+        self.permissions.len() + self.channels.len() + waiting
+    }
+
     fn settle(&mut self, ask: Ask, state: State) {
         match ask {
             Ask::Permission(ip) => {

@@ -1,4 +1,9 @@
 //! A STUN and TURN server without a network, that does as it is told, and a clock that is turned by hand.
+//!
+//! In `gathering`, for its tests and its fuzzing.
+//!
+//! # Invariant
+//! Every event of the gatherer is taken at once, and the clock never goes back.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -51,7 +56,8 @@ impl Script {
         script
     }
 
-    fn events(&mut self) {
+    /// Takes what happened. Whoever calls the gatherer itself calls this too.
+    pub(super) fn events(&mut self) {
         while let Some(event) = self.gatherer.poll_event() {
             match event {
                 Event::Resolve { server, host, .. } => self.resolve.push((server, host)),
@@ -148,7 +154,8 @@ impl Turn {
         IceServer::with_credential(url, "alice", "wonder").unwrap()
     }
 
-    fn key(&self) -> Key {
+    /// What the server signs with.
+    pub(super) fn key(&self) -> Key {
         Key::new("alice", self.password, "lab")
     }
 
