@@ -37,6 +37,11 @@ impl Resend {
         self.give_up = self.give_up.min(give_up);
     }
 
+    /// When it is given up.
+    pub(super) fn end(&self) -> Instant {
+        self.give_up
+    }
+
     /// What is due.
     pub(super) fn due(&mut self, now: Instant) -> Due {
         if now >= self.give_up {

@@ -156,3 +156,21 @@ fn whatever_the_bytes_reading_them_ends_and_cutting_them_changes_nothing() {
         fuzzing::message(&bytes);
     }
 }
+
+#[test]
+fn a_server_whose_nonce_is_stale_does_not_put_off_the_end() {
+    let (mut turn, mut script) = (Turn::new(), Script::new(vec![Turn::server("turn:t")], &[BASE]));
+    script.resolved(0, &[SERVERS[0]]);
+    turn.serve(&mut script, SERVERS[0]);
+    script.gatherer.close(script.now);
+    for nonce in ["second", "third"] {
+        turn.nonce = nonce;
+        let delete = script.sent().remove(0);
+        let stale = turn.answer(&delete);
+        script.pass(Duration::from_millis(200));
+        script.answer(&delete, stale);
+        assert!(!script.gatherer.is_over());
+    }
+    script.pass(Duration::from_millis(100));
+    assert!(script.gatherer.is_over());
+}

@@ -235,7 +235,14 @@ impl Client {
         let first = code == 401 && !request.signed;
         let stale = code == 438 && request.retries < STALE;
         if (first || stale) && self.auth.challenged(message) {
-            return self.request(now, request.kind, request.retries.saturating_add(1));
+            self.request(now, request.kind, request.retries.saturating_add(1));
+            // Whoever closes was told how long that takes.
+            if request.kind == Kind::Delete
+                && let Some(again) = self.requests.last_mut()
+            {
+                again.resend.hurry(request.resend.end());
+            }
+            return;
         }
         if code == 300 && request.kind == Kind::Allocate {
             let Some(other) = message.address(attribute::ALTERNATE_SERVER) else {
