@@ -28,6 +28,7 @@ use farlink::DialOptions;
 use farlink::peer::Stack;
 use farlink::peer::memory::MemoryStack;
 use farlink::transport::TransportKind;
+use farlink::transport::webrtc::{Limits, Overflow};
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use tonic::body::Body;
@@ -96,6 +97,10 @@ fn stacks() -> Vec<(&'static str, Arc<dyn Stack>)> {
 
 /// What comes by these options, from the dials on.
 async fn webrtc_row(name: &str, options: &DialOptions, budget: Duration) {
+    // A reader whose thread is kept from it for a moment is to hold up a fast stream, not to end it.
+    let mut limits = Limits::default();
+    limits.overflow = Overflow::HoldConnection;
+    let options = options.clone().limits(limits);
     let dial = async || {
         let channel = farlink::dial(ROBOT, options.clone()).await.expect("the robot is there");
         assert_eq!(channel.transport(), TransportKind::WebRtc, "{:?}", channel.fallback_reason());
